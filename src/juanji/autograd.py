@@ -1,0 +1,237 @@
+"""The tape and its reverse walk.
+
+Recording happens only where a gradient is wanted. A `Function` keeps what its op's gradient formula declares to read,
+with the version each storage had; using one after its storage was written raises, as in PyTorch. Formulas are written
+in operations, so with `create_graph` the walk itself is recorded and gradients of gradients come free.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from juanji.config import state
+from juanji.errors import AutogradError
+from juanji.ops.core import Context, Op
+from juanji.ops.shape import unbroadcast
+from juanji.spec import Spec, show
+
+if TYPE_CHECKING:
+    from juanji.tensors.base import Tensor, Var
+
+F = TypeVar("F", bound=Callable[..., Any])
+_sequence = itertools.count()
+
+
+class Function:
+    """One recorded operation: where its gradient goes and what its formula reads."""
+
+    __slots__ = ("attrs", "edges", "freed", "hooks", "op", "out_spec", "saved", "saved_out", "seq", "specs")
+
+    def __init__(
+        self, op: Op, attrs: dict[str, Any], edges: tuple[Function | Var | None, ...], specs: Sequence[Spec], out: Spec
+    ) -> None:
+        self.op, self.attrs, self.edges, self.specs, self.out_spec = op, attrs, edges, specs, out
+        self.saved: tuple[tuple[Tensor, int] | None, ...] = ()
+        self.saved_out: tuple[Callable[[Function], Tensor], Callable[[], int], int] | None = None
+        self.seq = next(_sequence)
+        self.freed = False
+        self.hooks: list[Callable[[Tensor], Tensor | None]] = []
+
+    @property
+    def name(self) -> str:
+        """As PyTorch would call it."""
+        return self.op.name.title().replace("_", "") + "Backward"
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+def _checked(value: Tensor, version: int, current: int, reader: Function) -> Tensor:
+    if version != current:
+        raise AutogradError(
+            "one of the variables needed for gradient computation has been modified by an inplace operation: the "
+            f"tensor of shape {show(value.shape)} that {reader.name} reads is at version {current}; expected version "
+            f"{version} instead"
+        )
+    return value
+
+
+def gradients_of(function: Function, g: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
+    """The gradients that `function` sends to its inputs, summed down to their shapes."""
+    if function.freed:
+        raise AutogradError(
+            "Trying to backward through the graph a second time: the saved values have been freed. Specify "
+            "retain_graph=True if you need to backward through the graph a second time."
+        )
+    inputs = [None if s is None else _checked(s[0], s[1], s[0]._version, function) for s in function.saved]
+    out = None
+    if function.saved_out is not None:
+        make, current, version = function.saved_out
+        out = _checked(make(function), version, current(), function)
+    result: list[Tensor | None] = []
+    for i, formula in enumerate(function.op.grads):
+        if formula is None or not wanted[i]:
+            result.append(None)
+            continue
+        context = Context(g, function.attrs, function.specs, function.out_spec, inputs, out)
+        value = formula(context)
+        result.append(unbroadcast(value, function.specs[i].shape))
+    return result
+
+
+def reverse(
+    roots: Sequence[tuple[Function | Var, Tensor]],
+    retain_graph: bool,
+    create_graph: bool,
+    accumulate: Callable[[Var, Tensor], None],
+    targets: dict[Any, int] | None = None,
+) -> dict[Any, Tensor]:
+    """Walks the tape from `roots` by descending sequence number, without recursion.
+
+    Args:
+        roots: (function or leaf, incoming gradient).
+        retain_graph: keep what formulas read, for another walk.
+        create_graph: record the walk.
+        accumulate: receives the whole gradient of each leaf.
+        targets: where given, only paths that lead to these (functions or leaves) are walked, and leaves not among
+            them receive nothing.
+
+    Returns:
+        The gradients of `targets`.
+    """
+    useful = None if targets is None else _leading_to(roots, targets)
+    pending: dict[int, Tensor] = {}
+    heap: list[tuple[int, int, Function]] = []
+    leaves: dict[int, tuple[Var, Tensor]] = {}
+    found: dict[Any, Tensor] = {}
+
+    def send(edge: Function | Var, g: Tensor) -> None:
+        if useful is not None and id(edge) not in useful:
+            return
+        if isinstance(edge, Function):
+            if id(edge) in pending:
+                pending[id(edge)] = pending[id(edge)] + g
+            else:
+                pending[id(edge)] = g
+                heapq.heappush(heap, (-edge.seq, id(edge), edge))
+        elif id(edge) in leaves:
+            leaves[id(edge)] = (edge, leaves[id(edge)][1] + g)
+        else:
+            leaves[id(edge)] = (edge, g)
+
+    with set_grad_enabled(create_graph):
+        for root, g in roots:
+            send(root, g)
+        while heap:
+            _, key, function = heapq.heappop(heap)
+            g = pending.pop(key)
+            for hook in function.hooks:
+                changed = hook(g)
+                g = g if changed is None else changed
+            if targets is not None and function in targets:
+                found[function] = g
+            wanted = [e is not None and (useful is None or id(e) in useful) for e in function.edges]
+            if not any(wanted):
+                continue
+            for edge, value in zip(function.edges, gradients_of(function, g, wanted), strict=False):
+                if edge is not None and value is not None:
+                    send(edge, value)
+            if not retain_graph:
+                function.freed, function.saved, function.saved_out = True, (), None
+        for leaf, g in leaves.values():
+            for hook in leaf.hooks:
+                changed = hook(g)
+                g = g if changed is None else changed
+            if targets is None:
+                accumulate(leaf, g)
+            elif leaf in targets:
+                found[leaf] = g
+    return found
+
+
+def _leading_to(roots: Sequence[tuple[Any, Any]], targets: dict[Any, int]) -> set[int]:
+    """The ids of functions and leaves from which a target can be reached."""
+    useful: set[int] = set()
+    seen: set[int] = set()
+    stack: list[tuple[Any, bool]] = [(root, False) for root, _ in roots]
+    while stack:
+        edge, after = stack.pop()
+        children = edge.edges if isinstance(edge, Function) else ()
+        if after:
+            if edge in targets or any(c is not None and id(c) in useful for c in children):
+                useful.add(id(edge))
+        elif id(edge) not in seen:
+            seen.add(id(edge))
+            stack.append((edge, True))
+            stack.extend((c, False) for c in children if c is not None)
+    return useful
+
+
+@contextmanager
+def set_grad_enabled(mode: bool) -> Iterator[None]:
+    """Records operations for gradients inside the block, or does not."""
+    before, state.grad_enabled = state.grad_enabled, bool(mode)
+    try:
+        yield
+    finally:
+        state.grad_enabled = before
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are recorded now."""
+    return state.grad_enabled
+
+
+class _Mode:
+    """A context manager and decorator that sets the grad mode."""
+
+    _value = False
+
+    def __init__(self, function: Callable[..., Any] | None = None) -> None:
+        self._function = function
+        self._before: list[bool] = []
+        if function is not None:
+            functools.update_wrapper(self, function)
+
+    def __enter__(self) -> None:
+        self._before.append(state.grad_enabled)
+        state.grad_enabled = self._value
+
+    def __exit__(self, *error: object) -> None:
+        state.grad_enabled = self._before.pop()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._function is not None:
+            with type(self)():
+                return self._function(*args, **kwargs)
+        (function,) = args
+
+        @functools.wraps(function)
+        def wrapped(*inner: Any, **named: Any) -> Any:
+            with type(self)():
+                return function(*inner, **named)
+
+        return wrapped
+
+
+class no_grad(_Mode):
+    """Inside, nothing is recorded for gradients; also a decorator.
+
+    >>> import juanji as jj
+    >>> x = jj.ones(2, requires_grad=True)
+    >>> with jj.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
+
+
+class enable_grad(_Mode):
+    """Inside, operations are recorded even within `no_grad`; also a decorator."""
+
+    _value = True

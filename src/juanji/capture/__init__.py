@@ -1,0 +1,1 @@
+"""Capturing a whole step as one plan: tracing, guards and replay."""

@@ -1,0 +1,523 @@
+"""`jj.compile`: a step is traced once, becomes one plan, and is replayed while its guards hold."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from juanji.autograd import Function
+from juanji.capture.names import Name, fingerprint, is_container, names_of
+from juanji.capture.trace import Capture, Guard, Slot, float_proxy, mapping_key, proxy
+from juanji.compiler.plan import Plan, build
+from juanji.config import state
+from juanji.dtypes import BY_SHORT
+from juanji.errors import CaptureError
+from juanji.graph import Node, reachable
+from juanji.ops.core import Op
+from juanji.runtime import memory
+from juanji.spec import Spec
+from juanji.tensors.base import Storage, TensorBase, Var, view, wrap
+from juanji.tensors.creation import from_numpy
+from juanji.tensors.eager import new_storage
+from juanji.tensors.methods import Tensor
+
+#: After this many different values of one guard the step is refused: it would be traced for ever.
+MAX_TRACES = 8
+#: Calls at which the step is traced again and compared, to find what cannot be seen.
+_RECHECK = frozenset((2, 4, 8, 16))
+
+
+def _no_backward(*_: Any) -> Any:
+    raise CaptureError(
+        "backward() reached the border of a captured step: call backward inside the step that jj.compile captures, "
+        "or leave the forward pass uncompiled"
+    )
+
+
+_border = Op("captured_step", lambda specs, attrs: Spec((), "f32"), "host", (_no_backward,), ("",))
+
+
+# -- arguments and results as flat lists -----------------------------------------------------------------------------
+def flatten(value: Any, leaves: list[Any]) -> Any:
+    """Appends the leaves of nested tuples, lists and dicts to `leaves`; returns the structure."""
+    if isinstance(value, (list, tuple)):
+        if hasattr(value, "_fields"):
+            return ("named", type(value), [flatten(v, leaves) for v in value])
+        return ("tuple" if isinstance(value, tuple) else "list", None, [flatten(v, leaves) for v in value])
+    if isinstance(value, dict):
+        return ("dict", tuple(value), [flatten(v, leaves) for v in value.values()])
+    leaves.append(value)
+    return None
+
+
+def unflatten(tree: Any, leaves: Any) -> Any:
+    """Rebuilds nested containers from their structure and an iterator of leaves."""
+    if tree is None:
+        return next(leaves)
+    kind, extra, children = tree
+    values = [unflatten(c, leaves) for c in children]
+    if kind == "dict":
+        return dict(zip(extra, values, strict=True))
+    if kind == "named":
+        return extra(*values)
+    return tuple(values) if kind == "tuple" else values
+
+
+@dataclass
+class Result:
+    """A leaf of what the step returned: a constant, an argument, a tensor from outside, or new memory with a view."""
+
+    kind: str
+    value: Any
+    chain: Any = ()
+    requires_grad: bool = False
+
+
+class Entry:
+    """One captured plan with everything a replay looks up."""
+
+    def __init__(
+        self,
+        capture: Capture,
+        plan: Plan,
+        results: list[Result],
+        tree: Any,
+        gradients: list[tuple[Any, Any]],
+        written: list[int],
+        signature: Any,
+        fixed_floats: list[tuple[int, float]],
+    ) -> None:
+        self.plan, self.results, self.tree, self.signature = plan, results, tree, signature
+        self.fixed_floats = fixed_floats
+        self.guards: list[Guard] = capture.guards
+        self.slots: list[Slot] = capture.slots
+        self.gradients = gradients
+        self.written = written
+        self.calls = 0
+        self.epoch = -1
+        self.scalars = np.zeros(max(1, len(self.slots)), np.float64)
+        start = self.scalars.__array_interface__["data"][0]
+        self.pointers = [start + 8 * i for i in range(len(self.slots))]
+        self.kept_grads: list[Any] = [None] * len(gradients)
+        self.arguments = [(i, s.source) for i, s in enumerate(self.slots) if s.kind == "arg"]
+        self.floats = [(i, s.source) for i, s in enumerate(self.slots) if s.kind == "float"]
+        self.hypers = [(i, *s.source) for i, s in enumerate(self.slots) if s.kind == "hyper"]
+        self.lookups = [(i, s) for i, s in enumerate(self.slots) if s.kind in ("grad", "item")]
+        self.fixed = [(i, s) for i, s in enumerate(self.slots) if s.kind == "tensor"]
+        self.scalar_view = memoryview(self.scalars)
+
+    def holds(self, leaves: Sequence[Any]) -> bool:
+        """Whether every guard still holds."""
+        if self.fixed_floats and any(leaves[i] != value for i, value in self.fixed_floats):
+            return False
+        for guard in self.guards:
+            if not guard.check():
+                return False
+        return True
+
+    def rebind(self) -> None:
+        """Looks up what only a counted change can move: tensors read from outside."""
+        for i, slot in self.fixed:
+            self.pointers[i] = _storage_of(slot, ()).ptr
+        self.epoch = state.epoch
+
+    def replay(self, leaves: Sequence[Any]) -> Any:
+        """Runs the plan on the present arguments and returns what the step returns."""
+        if self.epoch != state.epoch:
+            self.rebind()
+        pointers = self.pointers
+        for i, at in self.arguments:
+            t = leaves[at]
+            pointers[i] = t._var.storage.ptr + t.offset * t.dtype.itemsize
+        for i, at in self.floats:
+            self.scalar_view[i] = leaves[at]
+        for i, mapping, key in self.hypers:
+            self.scalar_view[i] = mapping[key]
+        for i, slot in self.lookups:
+            pointers[i] = _storage_of(slot, leaves).ptr
+        plan = self.plan
+        count = len(plan.outputs) - len(self.gradients)
+        storages = [new_storage(o.shape, BY_SHORT[o.dtype], o.nbytes) for o in plan.outputs[:count]]
+        results = [s.ptr for s in storages]
+        for k in range(len(self.gradients)):
+            tensor = self.kept_grads[k]
+            if tensor is None or not _ours_alone(tensor):
+                o = plan.outputs[count + k]
+                tensor = self.kept_grads[k] = wrap(new_storage(o.shape, BY_SHORT[o.dtype], o.nbytes))
+            tensor._var.storage.version += 1
+            results.append(tensor._var.storage.ptr)
+        plan.run(pointers, results)
+        for i in self.written:
+            _storage_of(self.slots[i], leaves).version += 1
+        for k, (place, _) in enumerate(self.gradients):
+            _var_of(place, leaves).grad = self.kept_grads[k]
+        self.calls += 1
+        return unflatten(self.tree, iter([self._leaf(r, storages, leaves) for r in self.results]))
+
+    def cleared(self, cleared: list[Any], leaves: Sequence[Any]) -> None:
+        """Sets `.grad` to None where the step leaves it so."""
+        for place in cleared:
+            _var_of(place, leaves).grad = None
+
+    def _leaf(self, result: Result, storages: list[Storage], leaves: Sequence[Any]) -> Any:
+        if result.kind == "constant":
+            return result.value
+        if result.kind == "argument":
+            return leaves[result.value]
+        tensor: Any = wrap(storages[result.value])
+        for name, attrs in result.chain:
+            tensor = view(tensor, name, attrs)
+        if result.requires_grad:
+            tensor._var.requires_grad = True
+            tensor._var.fn = Function(_border, {}, (_BORDER_LEAF,), (tensor.spec,), tensor.spec)
+        return tensor
+
+
+_BORDER_LEAF = Var(Storage(np.zeros(1, np.float32), (), BY_SHORT["f32"]), (), True)
+
+
+def _ours_alone(tensor: Any) -> bool:
+    """Whether only the entry and the leaf's `.grad` hold a gradient, so that a replay may write it again."""
+    # One reference each: kept_grads, the leaf, the caller's local, this parameter, getrefcount's argument.
+    storage = tensor._var.storage
+    return sys.getrefcount(tensor) <= 5 and sys.getrefcount(storage) <= 3 and memory.holders(storage.array) <= 1
+
+
+def _storage_of(slot: Slot, leaves: Sequence[Any]) -> Storage:
+    if slot.kind == "tensor":
+        storage = slot.source.storage
+    elif slot.kind == "arg":
+        storage = leaves[slot.source]._var.storage
+    elif slot.kind == "grad":
+        storage = slot.source.grad._var.storage
+    else:
+        mapping, key = slot.source
+        storage = mapping[key]._var.storage
+    return storage  # type: ignore[no-any-return]
+
+
+def _var_of(place: Any, leaves: Sequence[Any]) -> Any:
+    return leaves[place]._var if isinstance(place, int) else place
+
+
+class Compiled:
+    """A function whose calls are captured and replayed; what `jj.compile` returns.
+
+    Attributes:
+        traces: how many times it was traced.
+        plans: the plans made so far.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        if not callable(function):
+            raise TypeError(f"compile: expected a function or Module, not {type(function).__name__}")
+        functools.update_wrapper(self, function, updated=())
+        self._function = function
+        self._entries: dict[Any, list[tuple[Entry, list[Any], int]]] = {}
+        self._lock = threading.RLock()
+        self._names: list[Name] | None = None
+        self._seen: dict[str, set[Any]] = {}
+        self.traces = 0
+
+    @property
+    def plans(self) -> list[Plan]:
+        """The plans made so far."""
+        return [entry.plan for entries in self._entries.values() for entry, _, _ in entries]
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if state.capture is not None:
+            return self._function(*args, **kwargs)
+        with self._lock:
+            leaves: list[Any] = []
+            tree = flatten((args, kwargs), leaves)
+            key = self._key(tree, leaves)
+            for entry, cleared, epoch in self._entries.get(key, ()):
+                if entry.holds(leaves) and (epoch == state.epoch or self._same(entry, tree, leaves, key)):
+                    if entry.calls + 1 in _RECHECK:
+                        self._recheck(entry, tree, leaves)
+                    result = entry.replay(leaves)
+                    if cleared:
+                        entry.cleared(cleared, leaves)
+                    return result
+            entry, cleared = self._capture(tree, leaves)
+            entries = self._entries.setdefault(key, [])
+            entries.append((entry, cleared, state.epoch))
+            if len(entries) > MAX_TRACES:
+                raise CaptureError(
+                    f"the step {self._name()} was traced more than {MAX_TRACES} times for arguments of the same shapes, "
+                    f"because this keeps changing: {self._changing(entries)}; pass it as a float or a tensor"
+                )
+            result = entry.replay(leaves)
+            entry.cleared(cleared, leaves)
+            return result
+
+    def _name(self) -> str:
+        return str(getattr(self._function, "__name__", type(self._function).__name__))
+
+    def _changing(self, entries: list[tuple[Entry, list[Any], int]]) -> str:
+        broken = {g.text for entry, _, _ in entries[:-1] for g in entry.guards if not g.check()}
+        return ", ".join(sorted(broken)) or "a module or optimiser attribute"
+
+    # -- guards ---------------------------------------------------------------------------------------------------
+    def _key(self, tree: Any, leaves: list[Any]) -> Any:
+        parts: list[Any] = [state.grad_enabled, repr(tree) if tree[2][1][2] else len(leaves)]
+        storages: dict[int, int] = {}
+        for i, leaf in enumerate(leaves):
+            if isinstance(leaf, np.ndarray):
+                leaf = leaves[i] = from_numpy(leaf)
+            if isinstance(leaf, TensorBase):
+                first = storages.setdefault(id(leaf._var.storage), i)
+                parts.append((leaf.shape, leaf.strides, leaf.dtype.short, leaf._var.requires_grad, first == i))
+                if leaf._var.storage.array is None:
+                    raise CaptureError(f"argument {i} of {self._name()} belongs to a capture and has no value")
+            elif type(leaf) is float:
+                parts.append(float)
+            elif isinstance(leaf, (bool, int, str, type(None))):
+                parts.append((type(leaf), leaf))
+                self._count(i, leaf)
+            else:
+                parts.append(id(leaf))
+        return tuple(parts)
+
+    def _count(self, i: int, value: Any) -> None:
+        if isinstance(value, int) and not isinstance(value, bool):
+            seen = self._seen.setdefault(f"argument {i}", set())
+            seen.add(value)
+            if len(seen) > MAX_TRACES:
+                raise CaptureError(
+                    f"argument {i} of the step {self._name()} has had {len(seen)} different integer values ({value} is "
+                    "the last); each is traced anew. Pass it as a float or a tensor"
+                )
+
+    def _same(self, entry: Entry, tree: Any, leaves: list[Any], key: Any) -> bool:
+        """After a counted change: whether a new trace gives the same plan. Then the entry stays, at the new epoch."""
+        _, _, _, _, signature = self._trace(tree, leaves)
+        if signature != entry.signature:
+            return False
+        entries = self._entries[key]
+        for i, (other, cleared, _) in enumerate(entries):
+            if other is entry:
+                entries[i] = (entry, cleared, state.epoch)
+        return True
+
+    def _recheck(self, entry: Entry, tree: Any, leaves: list[Any]) -> None:
+        capture, _, _, _, signature = self._trace(tree, leaves)
+        if signature == entry.signature:
+            return
+        for old, new in zip(entry.signature[0], signature[0], strict=False):
+            if old != new:
+                raise CaptureError(
+                    f"{new[-1] or old[-1] or capture.user_line()}: traced again, the step {self._name()} is another one "
+                    f"here ({old[0]} was {new[0]} now): it reads something that changes and that a capture cannot see, "
+                    "such as Python's random numbers or the clock. Pass it as an argument"
+                )
+        raise CaptureError(
+            f"traced again, the step {self._name()} is another one: it reads something that changes and that a capture "
+            "cannot see. Pass it as an argument"
+        )
+
+    # -- tracing --------------------------------------------------------------------------------------------------
+    def _capture(self, tree: Any, leaves: list[Any]) -> tuple[Entry, list[Any]]:
+        capture, out_tree, outputs, float_inputs, signature = self._trace(tree, leaves)
+        # Where a float decides the structure (`if p > 0:`), its value is a guard instead of an input.
+        fixed = [] if float_inputs else [(i, leaf) for i, leaf in enumerate(leaves) if type(leaf) is float]
+        results, nodes = self._results(capture, outputs)
+        gradients: list[tuple[Any, Any]] = []
+        cleared: list[Any] = []
+        for var, value in capture.grads.items():
+            place = self._place(capture, var)
+            if place is None:
+                continue
+            if value is None:
+                cleared.append(place)
+            elif value._var.storage.capture is capture:
+                gradients.append((place, value))
+                nodes.append(capture.read(value))
+            elif capture.grads.get(var) is not value:
+                raise CaptureError("a .grad was set to a tensor from outside the step; set it outside")
+        writes, written = [], []
+        for i, slot in enumerate(capture.slots):
+            if slot.storage is not None and slot.storage in capture.writes:
+                final = capture.env[slot.storage]
+                if final is not slot.node:
+                    writes.append((i, final))
+                    written.append(i)
+        self._check_sharing(capture, leaves)
+        plan = build(capture.graph, nodes, writes, keep_arena=True)
+        self.traces += 1
+        return Entry(capture, plan, results, out_tree, gradients, written, signature, fixed), cleared
+
+    def _trace(self, tree: Any, leaves: list[Any]) -> tuple[Capture, Any, list[Any], bool, Any]:
+        try:
+            return self._trace_once(tree, leaves, floats=True)
+        except CaptureError:
+            if not any(type(leaf) is float for leaf in leaves):
+                raise
+        return self._trace_once(tree, leaves, floats=False)
+
+    def _trace_once(
+        self, tree: Any, leaves: list[Any], floats: bool
+    ) -> tuple[Capture, Any, list[Any], bool, Any]:
+        capture = Capture()
+        given: list[Any] = []
+        for i, leaf in enumerate(leaves):
+            if isinstance(leaf, TensorBase):
+                given.append(proxy(capture, i, leaf))
+            elif type(leaf) is float and floats:
+                given.append(float_proxy(capture, i))
+            else:
+                given.append(leaf)
+        args, kwargs = unflatten(tree, iter(given))
+        names = self._outer_names()
+        before = [(n, n.read()) for n in names]
+        marks = [fingerprint(v) for _, v in before]
+        collecting = gc.isenabled()
+        gc.disable()
+        state.capture = capture
+        try:
+            returned = self._function(*args, **kwargs)
+        finally:
+            state.capture = None
+            if collecting:
+                gc.enable()
+        for (name, value), mark in zip(before, marks, strict=True):
+            if fingerprint(name.read()) != mark or (is_container(value) and fingerprint(value) != mark):
+                raise CaptureError(
+                    f"the step {self._name()} changes the outer object {name.text!r} while it is traced; a replay would "
+                    "not. Return the value from the step and keep it outside"
+                )
+            capture.guards.append(_name_guard(name, mark))
+        capture.check_unchanged()
+        outputs: list[Any] = []
+        out_tree = flatten(returned, outputs)
+        self._refuse_leaks(capture)
+        return capture, out_tree, outputs, floats, self._signature(capture, outputs)
+
+    def _outer_names(self) -> list[Name]:
+        if self._names is None:
+            function = self._function
+            self._names = names_of(getattr(function, "__func__", function))
+        return self._names
+
+    def _refuse_leaks(self, capture: Capture) -> None:
+        for slot in capture.slots:
+            if slot.kind == "tensor" and slot.source.fn is not None and slot.source.requires_grad:
+                raise CaptureError(
+                    f"the step {self._name()} reads a tensor of shape {list(slot.source.storage.shape)} that has a history from "
+                    "outside; a backward cannot cross the border of a captured step: detach() it or compute it inside"
+                )
+
+    def _signature(self, capture: Capture, outputs: list[Any]) -> Any:
+        finals = [capture.read(o) for o in outputs if isinstance(o, TensorBase) and o._var.storage in capture.env]
+        finals += [capture.env[s] for s in capture.writes]
+        finals += [
+            capture.read(v) for v in capture.grads.values() if v is not None and v._var.storage in capture.env
+        ]
+        order: dict[Node, int] = {}
+        described = []
+        for node in reachable(finals):
+            order[node] = len(order)
+            if node.op is None:
+                slot = capture.slots[node.slot]
+                source = slot.source if isinstance(slot.source, (int, str)) else _identity(slot.source)
+                described.append((slot.kind, source, node.spec, node.strides, ""))
+            else:
+                inputs = tuple(order[i] for i in node.inputs)
+                described.append((node.op.name, inputs, repr(node.attrs), node.spec, node.line))
+        constants = tuple(repr(o) for o in outputs if not isinstance(o, TensorBase))
+        return tuple(described), tuple(order[f] for f in finals), constants
+
+    def _results(self, capture: Capture, outputs: list[Any]) -> tuple[list[Result], list[Node]]:
+        results: list[Result] = []
+        nodes: list[Node] = []
+        memory_of: dict[Storage, int] = {}
+        arguments = {slot.storage: slot.source for slot in capture.slots if slot.kind == "arg"}
+        for value in outputs:
+            if not isinstance(value, TensorBase):
+                results.append(Result("constant", value))
+                continue
+            storage = value._var.storage
+            if storage in arguments and not value.full_chain:
+                results.append(Result("argument", arguments[storage]))
+            elif storage.capture is None and not value.full_chain:
+                results.append(Result("constant", value))
+            else:
+                if storage not in memory_of:
+                    memory_of[storage] = len(nodes)
+                    nodes.append(capture.env[storage] if storage in capture.env else capture.base(value))
+                results.append(Result("new", memory_of[storage], value.full_chain, value.requires_grad))
+        return results, nodes
+
+    def _place(self, capture: Capture, var: Var) -> Any:
+        """Where a gradient goes: a leaf from outside, or the position of an argument; None for values of the trace."""
+        if var.storage.capture is None:
+            return var
+        for slot in capture.slots:
+            if slot.kind == "arg" and slot.storage is var.storage:
+                return int(slot.source)
+        return None
+
+    def _check_sharing(self, capture: Capture, leaves: list[Any]) -> None:
+        owners: dict[int, int] = {}
+        for slot in capture.slots:
+            if slot.kind in ("float", "hyper"):
+                continue
+            storage = _storage_of(slot, leaves)
+            owners[id(storage)] = owners.get(id(storage), 0) + 1
+        for slot in capture.slots:
+            if slot.storage is None or slot.storage not in capture.writes:
+                continue
+            if owners[id(_storage_of(slot, leaves))] > 1:
+                raise CaptureError(
+                    f"{capture.writes[slot.storage]}: the step writes to a tensor whose memory is also that of another "
+                    "input; pass a clone() of one of them"
+                )
+
+
+def _identity(source: Any) -> Any:
+    return (mapping_key(source[0]), source[1]) if isinstance(source, tuple) else id(source)
+
+
+def _name_guard(name: Name, mark: Any) -> Guard:
+    return Guard(f"the outer name {name.text!r}", lambda: bool(fingerprint(name.read()) == mark))
+
+
+def compile(function: Any = None, **ignored: Any) -> Any:
+    """Captures a whole step (forward, backward, update) as one plan of native code; also a decorator.
+
+    The first call traces the function without changing anything, compiles it and runs the plan; later calls replay it
+    while shapes, element types, modes and the plain values it read are the same, and trace again when they are not.
+    Learning rates and other floats of optimisers and arguments may change freely. What a call returns is its own memory.
+
+    Args:
+        function: a function or Module.
+
+    Returns:
+        A callable with the same arguments and results.
+
+    Raises:
+        CaptureError: the step does what a replay could not repeat, such as a branch on a value; the message names the
+            line and the remedy.
+
+    >>> import juanji as jj
+    >>> @jj.compile
+    ... def double(x):
+    ...     return x * 2
+    >>> double(jj.tensor([1.0, 2.0]))
+    tensor([2., 4.])
+    """
+    del ignored
+    if function is None:
+        return compile
+    return Compiled(function)
+

@@ -1,0 +1,1 @@
+"""The `juanji` program: one thin file for each command."""

@@ -1,0 +1,517 @@
+"""From groups to kernel calls: where each value lies, loops for elementwise work, reductions and rows, and writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from juanji.codegen.loops import LoopSpec
+from juanji.compiler.access import Access, collapse, dense, memory_order
+from juanji.compiler.fuse import Fused, Group, is_constant, uses_index
+from juanji.compiler.program import Program, Ref, ref
+from juanji.dtypes import BY_SHORT
+from juanji.graph import Node
+from juanji.ops.reduce import REDUCTION
+from juanji.ops.shape import VIEWS
+from juanji.spec import Shape, Spec
+from juanji.target import Target
+
+#: Elements of one chunk of a loop: about 10 microseconds of work.
+CHUNK_ELEMENTS = 16384
+
+Expr = Any
+
+
+class Lowering:
+    """Lowers the groups of one graph in order.
+
+    Args:
+        fused: the groups.
+        slots: where the inputs lie.
+        targets: for nodes that end in memory of the caller's (outputs and donated inputs), where.
+        donated: buffers of inputs that the plan overwrites, and which nodes may be computed in place there.
+    """
+
+    def __init__(
+        self,
+        fused: Fused,
+        target: Target,
+        slots: dict[Node, Access],
+        targets: dict[Node, Access],
+        last_use: dict[Node, int],
+    ) -> None:
+        self.program = Program(target)
+        self.fused, self.target, self.targets = fused, target, targets
+        self.where: dict[Node, Access] = dict(slots)
+        self.last_use = last_use
+        self.position = 0
+        self._contiguous: dict[tuple[Node, str], Access] = {}
+
+    def run(self) -> Program:
+        """Lowers everything; final values end in their targets."""
+        for self.position, group in enumerate(self.fused.groups):
+            self.lower(group)
+        for node, access in self.targets.items():
+            self._finish(node, access)
+        return self.program
+
+    def lower(self, group: Group) -> None:
+        """Lowers one group."""
+        from juanji.compiler import lower_contract, lower_window
+
+        handlers: dict[str, Callable[[Lowering, Group], None]] = {
+            "map": lower_map,
+            "reduce": lower_reduce,
+            "rows": lower_rows,
+            "contract": lower_contract.lower,
+            "window": lower_window.lower,
+            "write": lower_write,
+        }
+        if group.kind not in handlers:
+            raise AssertionError(f"no lowering for {group.kind}")
+        handlers[group.kind](self, group)
+
+    # -- where values are ---------------------------------------------------------------------------------------
+    def access(self, node: Node) -> Access:
+        """Where `node`'s value lies: computed already, or a view of something that is, or a constant made now."""
+        found = self.where.get(node)
+        if found is not None:
+            return found
+        op = node.op
+        assert op is not None
+        if op.kind == "view":
+            base = self.access(node.inputs[0])
+            shown = base.view(op.name, dict(node.attrs), node.shape)
+            if shown is None:
+                shown = self.in_c_order(node.inputs[0]).view(op.name, dict(node.attrs), node.shape)
+            assert shown is not None
+            result = shown
+        elif is_constant(node):
+            array = np.full((), node.attr("value"), BY_SHORT[node.dtype].numpy)
+            result = self.program.constant(array, node.dtype).broadcast(node.shape)
+        else:
+            raise AssertionError(f"{node} is read before it is computed")
+        self.where[node] = result
+        return result
+
+    def in_c_order(self, node: Node) -> Access:
+        """`node`'s value with its elements in C order: itself, or a copy made once."""
+        access = self.access(node)
+        return self.reordered(node, access, tuple(range(len(access.shape))), "C order")
+
+    def reordered(self, node: Node, access: Access, order: Sequence[int], name: str) -> Access:
+        """The value densely in memory order `order`: itself, or a copy made once."""
+        from juanji.compiler.access import strides_in_order
+
+        wanted = strides_in_order(access.shape, order)
+        same = all(e == 1 or a == b for e, a, b in zip(access.shape, access.strides, wanted, strict=True))
+        if same or math.prod(access.shape) == 0:
+            return access
+        key = (node, name)
+        if key not in self._contiguous:
+            result = self.program.buffer(access.shape, access.dtype, order)
+            self.copy(access, result, f"reorder to {name}")
+            self._contiguous[key] = result
+        return self._contiguous[key]
+
+    def result(self, node: Node, order: Sequence[int] | None = None) -> Access:
+        """Where a group shall write `node`: the caller's memory where that is allowed now, else a new buffer."""
+        wanted = self.targets.get(node)
+        if wanted is not None and node not in self.where and self._free_to_write(wanted, node):
+            self.where[node] = wanted
+            return wanted
+        access = self.program.buffer(node.shape, node.dtype, order)
+        self.where[node] = access
+        return access
+
+    def _free_to_write(self, target: Access, node: Node) -> bool:
+        if target.buffer.kind != "slot":
+            return True
+        # Donated memory: every read of the old value comes before, or is this group's own at the same positions.
+        for slot, access in list(self.where.items()):
+            if slot.op is None and access.buffer is target.buffer:
+                last = self.last_use.get(slot, -1)
+                if last > self.position:
+                    return False
+                if last == self.position:
+                    return self._reads_in_place(slot)
+        return True
+
+    def _reads_in_place(self, slot: Node) -> bool:
+        group = self.fused.groups[self.position]
+        if group.kind != "map":
+            return False
+        for node in group.nodes:
+            for child in node.inputs:
+                if child is slot and child.shape != node.shape:
+                    return False
+                if child is not slot and _views(child, slot):
+                    return False
+        return True
+
+    def _finish(self, node: Node, target: Access) -> None:
+        if self.where.get(node) is target:
+            return
+        self.copy(self.access(node), target, "copy out")
+
+    def copy(self, source: Access, target: Access, label: str) -> None:
+        """Copies elements from one access to another of the same shape."""
+        from juanji.compiler.lower_copy import copy
+
+        copy(self.program, source, target, label)
+
+
+def _views(node: Node, slot: Node) -> bool:
+    while node.op is not None and node.op.kind == "view":
+        node = node.inputs[0]
+    return node is slot
+
+
+class Operands:
+    """The values a group's expressions read, numbered as they are met."""
+
+    def __init__(self, lowering: Lowering, group: Group, shape: Shape, acc: Node | None = None) -> None:
+        self.lowering, self.inside, self.shape, self.acc = lowering, set(group.nodes), shape, acc
+        self.accesses: list[Access] = []
+        self._number: dict[Node, int] = {}
+        self._expr: dict[Node, Expr] = {}
+
+    def expr(self, node: Node) -> Expr:
+        """The expression of `node` over ("load", ..) of what lies outside the group."""
+        if node not in self._expr:
+            self._expr[node] = self._build(node)
+        return self._expr[node]
+
+    def _build(self, node: Node) -> Expr:
+        op = node.op
+        if node is self.acc:
+            return ("acc", node.dtype)
+        if is_constant(node):
+            return ("const", node.dtype, node.attr("value"))
+        if op is not None and node in self.inside and op.expr is not None:
+            return op.expr([self.expr(child) for child in node.inputs], dict(node.attrs), node.dtype)
+        return self.load(node)
+
+    def load(self, node: Node) -> Expr:
+        """A read of a value that lies in memory; constants behind views stay constants."""
+        base = node
+        while base.op is not None and base.op.kind == "view":
+            base = base.inputs[0]
+        if is_constant(base):
+            return ("const", base.dtype, base.attr("value"))
+        if node not in self._number:
+            self._number[node] = len(self.accesses)
+            self.accesses.append(self.lowering.access(node).broadcast(self.shape))
+        return ("load", node.dtype, self._number[node])
+
+
+def stride_class(stride: int) -> str:
+    """How an operand moves along the innermost loop axis."""
+    return {0: "zero", 1: "unit"}.get(stride, "any")
+
+
+def chunked(extents: Shape) -> tuple[int, int]:
+    """(positions of axis 0 in one chunk, number of chunks) for loops over `extents`: by shape alone."""
+    inner = math.prod(extents[1:]) or 1
+    grain = max(1, CHUNK_ELEMENTS // inner)
+    if len(extents) == 1:
+        grain = CHUNK_ELEMENTS
+    return grain, -(-extents[0] // grain) if extents[0] else 0
+
+
+def loop_call(
+    program: Program,
+    extents: Shape,
+    inputs: Sequence[tuple[Access, Shape]],
+    outputs: Sequence[tuple[Access, Shape]],
+    stages: tuple[Any, ...],
+    label: str,
+    reduced: int = 0,
+    column: bool = False,
+    grain: tuple[int, int] | None = None,
+) -> None:
+    """Appends a loop kernel over collapsed axes; each operand comes with its strides along them."""
+    spec = LoopSpec(
+        len(extents),
+        tuple((a.dtype, stride_class(s[-1])) for a, s in inputs),
+        tuple((a.dtype, stride_class(s[-1])) for a, s in outputs),
+        stages,
+        reduced,
+        column,
+    )
+    step, chunks = grain or chunked(extents)
+    args: list[int | Ref] = [ref(a) for a, _ in inputs] + [ref(a) for a, _ in outputs]
+    args += [step, *extents]
+    for access, strides in (*inputs, *outputs):
+        args += [s * access.item for s in strides]
+    program.call(spec, args, chunks, label)
+
+
+def preferred_order(shape: Shape, accesses: Sequence[Access]) -> tuple[int, ...]:
+    """The memory order of the first operand that fills `shape`; C order where there is none."""
+    for access in accesses:
+        if access.shape == shape and dense(shape, access.strides) and math.prod(shape) > 1:
+            return memory_order(shape, access.strides)
+    return tuple(range(len(shape)))
+
+
+def names(nodes: Sequence[Node]) -> str:
+    """What a kernel does, for people."""
+    return "+".join(n.op.name for n in nodes if n.op is not None)
+
+
+def lower_map(lowering: Lowering, group: Group) -> None:
+    """One loop for all elementwise nodes of a group; those used outside it are stored."""
+    shape = group.result.shape
+    operands = Operands(lowering, group, shape)
+    inside = set(group.nodes)
+    stored = [
+        n
+        for n in group.nodes
+        if n in lowering.fused.outputs or any(u not in inside for u in lowering.fused.users[n])
+    ]
+    exprs = [operands.expr(n) for n in stored]
+    indexed = any(uses_index(n) for n in group.nodes)
+    natural = [lowering.access(n) for n in _full_inputs(group, shape)]
+    order = tuple(range(len(shape))) if indexed else preferred_order(shape, natural)
+    outputs = [lowering.result(n, order) for n in stored]
+    if not indexed and outputs:
+        order = memory_order(shape, outputs[0].strides)
+    if math.prod(shape) == 0:
+        return
+    everything = [*operands.accesses, *outputs]
+    if len(exprs) == 1 and exprs[0][0] == "load" and operands.accesses:
+        lowering.copy(operands.accesses[0], outputs[0], "copy")
+        return
+    extents, strides = collapse(shape, [a.strides for a in everything], order)
+    count = len(operands.accesses)
+    stages = tuple(("store", i, e) for i, e in enumerate(exprs))
+    loop_call(
+        lowering.program,
+        extents,
+        list(zip(operands.accesses, strides[:count], strict=True)),
+        list(zip(outputs, strides[count:], strict=True)),
+        stages,
+        names(group.nodes),
+    )
+
+
+def _full_inputs(group: Group, shape: Shape) -> list[Node]:
+    inside = set(group.nodes)
+    return [
+        c
+        for n in group.nodes
+        for c in n.inputs
+        if c not in inside and c.shape == shape and not is_constant(c) and not _constant_view(c)
+    ]
+
+
+def _constant_view(node: Node) -> bool:
+    while node.op is not None and node.op.kind == "view":
+        node = node.inputs[0]
+    return is_constant(node)
+
+
+def lower_reduce(lowering: Lowering, group: Group) -> None:
+    """A reduction, with what feeds only it computed inside."""
+    anchor = group.anchor
+    assert anchor is not None and anchor.op is not None
+    source = anchor.inputs[0]
+    shape, dims = source.shape, anchor.attr("dims")
+    operands = Operands(lowering, group, shape)
+    expr = operands.expr(source)
+    out = lowering.result(anchor)
+    if math.prod(out.shape) == 0:
+        return
+    kind = REDUCTION[anchor.op.name]
+    if not operands.accesses or math.prod(shape) == 0:
+        operands.accesses.append(lowering.program.constant(np.zeros((), np.float32), "f32").broadcast(shape))
+    main = max(operands.accesses, key=lambda a: sum(1 for s in a.strides if s))
+    order = memory_order(shape, main.strides)
+    kept = [d for d in order if d not in dims and shape[d] != 1]
+    gone = [d for d in order if d in dims and shape[d] != 1] or [d for d in dims][:1]
+    # The reduced dimensions of the output do not move it.
+    out_strides = tuple(0 if d in dims else s for d, s in enumerate(out.strides))
+    everything = [a.strides for a in operands.accesses] + [out_strides]
+    inner_kept = bool(kept) and (not gone or order.index(kept[-1]) > order.index(gone[-1]))
+    if kind in ("argmax", "argmin"):
+        inner_kept = False
+    kept_extents, kept_strides = collapse(shape, everything, kept)
+    gone_extents, gone_strides = collapse(shape, everything, gone) if gone else ((1,), [(0,)] * len(everything))
+    if kind in ("argmax", "argmin") and len(gone_extents) != 1:
+        raise AssertionError("argmax reduces one dimension")
+    if inner_kept:
+        extents = (1, *kept_extents[:-1], *gone_extents, kept_extents[-1])
+        strides = [
+            (0, *k[:-1], *g, k[-1]) for k, g in zip(kept_strides, gone_strides, strict=True)
+        ]
+        if len(kept_extents) > 1:
+            extents, strides = extents[1:], [s[1:] for s in strides]
+    else:
+        extents = (*kept_extents, *gone_extents)
+        strides = [(*k, *g) for k, g in zip(kept_strides, gone_strides, strict=True)]
+    result = ("red", anchor.dtype, 0)
+    stages: tuple[Any, ...] = (("reduce", kind, expr), ("store_row", 0, result))
+    count = len(operands.accesses)
+    loop_call(
+        lowering.program,
+        extents,
+        list(zip(operands.accesses, strides[:count], strict=True)),
+        [(out, strides[count])],
+        stages,
+        names(group.nodes),
+        reduced=len(gone_extents),
+        column=inner_kept,
+    )
+
+
+def lower_rows(lowering: Lowering, group: Group) -> None:
+    """softmax, log_softmax and cross-entropy: reductions over a row and what is done with them, in one loop."""
+    anchor = group.anchor
+    assert anchor is not None and anchor.op is not None
+    x = anchor.inputs[0]
+    per_row = anchor.op.name == "cross_entropy"
+    dim = len(x.shape) - 1 if per_row else anchor.attr("dim")
+    operands = Operands(lowering, group, x.shape, acc=anchor)
+    dtype = anchor.dtype
+    if per_row:
+        value, extra = _cross_entropy_operands(lowering, operands, anchor, x)
+    else:
+        value, extra = operands.load(x), {}
+    top: Expr = ("red", dtype, 0)
+    shifted: Expr = ("sub", dtype, value, top)
+    stages: list[Any] = [("reduce", "max", value), ("reduce", "sum", ("exp", dtype, shifted))]
+    total: Expr = ("red", dtype, 1)
+    if per_row:
+        stages += extra["stages"]
+        own = _cross_entropy_expr(anchor, dtype, top, total, extra)
+    elif anchor.op.name == "softmax":
+        own = ("div", dtype, ("exp", dtype, shifted), total)
+    else:
+        own = ("sub", dtype, shifted, ("log", dtype, total))
+    final = _substitute(operands.expr(group.result), own)
+    shape = x.shape
+    accesses = operands.accesses
+    main = lowering.access(x)
+    order = [d for d in memory_order(shape, main.strides) if d != dim]
+    out = lowering.result(group.result, None if per_row else memory_order(shape, main.strides))
+    if math.prod(shape) == 0:
+        if per_row and math.prod(out.shape):
+            raise IndexError("cross_entropy: there are no classes")
+        return
+    out_strides = (*out.strides, 0) if per_row else out.strides
+    everything = [a.strides for a in accesses] + [out_strides]
+    outer, outer_strides = collapse(shape, everything, order)
+    extents = (*outer, shape[dim])
+    strides = [(*o, s[dim]) for o, s in zip(outer_strides, everything, strict=True)]
+    stages.append(("store_row" if per_row else "store", 0, final))
+    count = len(accesses)
+    loop_call(
+        lowering.program,
+        extents,
+        list(zip(accesses, strides[:count], strict=True)),
+        [(out, strides[count])],
+        tuple(stages),
+        names(group.nodes),
+        reduced=1,
+    )
+
+
+def _cross_entropy_operands(
+    lowering: Lowering, operands: Operands, anchor: Node, x: Node
+) -> tuple[Expr, dict[str, Any]]:
+    _, target, weight = anchor.inputs
+    dtype = anchor.dtype
+
+    def add(access: Access) -> int:
+        operands.accesses.append(access)
+        return len(operands.accesses) - 1
+
+    value: Expr = ("load", dtype, add(lowering.access(x)))
+    t = lowering.access(target)
+    column = Access(t.buffer, (*t.shape, 1), (*t.strides, 0), t.offset, t.dtype).broadcast(x.shape)
+    klass: Expr = ("load", "i64", add(column))
+    hit: Expr = ("eq", "b1", ("col", "i64"), klass)
+    zero: Expr = ("const", dtype, 0)
+    stages: list[Any] = [("reduce", "sum", ("select", dtype, hit, value, zero))]
+    extra: dict[str, Any] = {"class": klass, "stages": stages, "classes": x.shape[-1]}
+    if anchor.attr("weighted"):
+        w: Expr = ("load", dtype, add(lowering.access(weight).broadcast(x.shape)))
+        stages.append(("reduce", "sum", ("select", dtype, hit, w, zero)))
+        if anchor.attr("smoothing"):
+            stages += [("reduce", "sum", w), ("reduce", "sum", ("mul", dtype, w, value))]
+    elif anchor.attr("smoothing"):
+        stages.append(("reduce", "sum", value))
+    return value, extra
+
+
+def _cross_entropy_expr(anchor: Node, dtype: str, top: Expr, total: Expr, extra: dict[str, Any]) -> Expr:
+    """w_t (1 - e) (lse - x_t) + (e / C) (sum_w lse - sum_wx), lse = log sum exp(x)."""
+
+    def const(v: float) -> Expr:
+        return ("const", dtype, v)
+
+    def red(i: int) -> Expr:
+        return ("red", dtype, i)
+
+    smoothing, weighted, classes = anchor.attr("smoothing"), anchor.attr("weighted"), extra["classes"]
+    lse: Expr = ("add", dtype, ("log", dtype, total), top)
+    loss: Expr = ("sub", dtype, lse, red(2))
+    if weighted:
+        loss = ("mul", dtype, loss, red(3))
+    if smoothing:
+        sum_w = red(4) if weighted else const(float(classes))
+        sum_wx = red(5) if weighted else red(3)
+        even = ("mul", dtype, const(smoothing / classes), ("sub", dtype, ("mul", dtype, sum_w, lse), sum_wx))
+        loss = ("add", dtype, ("mul", dtype, const(1 - smoothing), loss), even)
+    t = extra["class"]
+    known = (
+        "and",
+        "b1",
+        ("ge", "b1", t, ("const", "i64", 0)),
+        ("lt", "b1", t, ("const", "i64", classes)),
+    )
+    ignored = ("eq", "b1", t, ("const", "i64", anchor.attr("ignore_index")))
+    return ("select", dtype, ignored, const(0), ("select", dtype, known, loss, const(math.nan)))
+
+
+def _substitute(expr: Expr, own: Expr) -> Expr:
+    if not isinstance(expr, tuple):
+        return expr
+    if expr[0] == "acc":
+        return own
+    return tuple(_substitute(e, own) if isinstance(e, tuple) else e for e in expr)
+
+
+def lower_write(lowering: Lowering, group: Group) -> None:
+    """A base with one region replaced: in place where nobody needs the old base any more."""
+    node = group.result
+    base, value = node.inputs
+    target = lowering.targets.get(node)
+    old = lowering.access(base)
+    mine = old.buffer.kind == "arena" and lowering.last_use.get(_root(base), -1) <= lowering.position
+    donated = target is not None and old.buffer is target.buffer and old == target
+    donated = donated and lowering.last_use.get(_root(base), -1) <= lowering.position
+    if (mine and dense(old.shape, old.strides) and old.nbytes == old.buffer.nbytes) or donated:
+        lowering.where[node] = target if donated and target is not None else old
+    else:
+        out = lowering.result(node)
+        lowering.copy(old, out, "copy base")
+    place = lowering.where[node]
+    spec = Spec(node.shape, node.dtype)
+    for name, attrs in node.attr("chain"):
+        spec = VIEWS[name].shape((spec,), dict(attrs))
+        shown = place.view(name, dict(attrs), spec.shape)
+        if shown is None:
+            raise AssertionError("a region that was a view when it was written is none in the plan")
+        place = shown
+    lowering.copy(lowering.access(value), place, "write region")
+
+
+def _root(node: Node) -> Node:
+    while node.op is not None and node.op.kind == "view":
+        node = node.inputs[0]
+    return node

@@ -1,0 +1,108 @@
+"""Rewrites of a captured graph, each small and named: constants are folded, work that does nothing is dropped.
+
+`JUANJI_DEBUG=3` prints the graph after each. A pass returns new outputs; `run` verifies that shapes and element types
+are what they were.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from juanji.config import debug_level
+from juanji.dtypes import BY_SHORT
+from juanji.graph import Graph, Node, reachable
+from juanji.ops import TABLE
+from juanji.ops.reference import reference
+
+Rule = Callable[[Graph, Node, tuple[Node, ...]], Node | None]
+
+
+def _constant(node: Node) -> Any:
+    while node.op is not None and node.op.kind == "view":
+        node = node.inputs[0]
+    return node.attr("value") if node.op is not None and node.op.name == "const" else None
+
+
+def fold_constants(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    """An elementwise operation on literals is a literal."""
+    op = node.op
+    if op is None or op.kind != "map" or not inputs or op.name == "uniform":
+        return None
+    values = [_constant(i) for i in inputs]
+    if any(v is None for v in values):
+        return None
+    arrays = [np.asarray(v, BY_SHORT[i.dtype].numpy) for v, i in zip(values, inputs, strict=True)]
+    value = reference(op.name, arrays, dict(node.attrs)).astype(BY_SHORT[node.dtype].numpy).item()
+    attrs = (("dtype", node.dtype), ("shape", node.shape), ("value", value))
+    return graph.node(TABLE["const"], (), attrs, node.spec)
+
+
+def drop_identities(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    """x * 1, x + 0 (unless x is -0), x / 1, copies, casts to the same type and views that change nothing are x.
+
+    Adding zero is kept for floats: -0.0 + 0.0 is 0.0.
+    """
+    op = node.op
+    if op is None or not inputs:
+        return None
+    first = inputs[0]
+    same = first.spec == node.spec
+    name = op.name
+    if name == "copy" and same:
+        return first
+    if name == "cast" and same:
+        return first
+    if name in ("reshape", "expand") and same:
+        return first
+    if name == "permute" and node.attr("dims") == tuple(range(len(node.shape))):
+        return first
+    if name == "reshape" and first.op is not None and first.op.name == "reshape":
+        return graph.node(op, first.inputs, node.attrs, node.spec, node.line)
+    if name == "sum" and same:
+        return first
+    if name in ("mul", "div") and len(inputs) == 2:
+        if _constant(inputs[1]) == 1 and same:
+            return first
+        if name == "mul" and _constant(first) == 1 and inputs[1].spec == node.spec:
+            return inputs[1]
+    return None
+
+
+PASSES: tuple[tuple[str, Rule], ...] = (("fold constants", fold_constants), ("drop identities", drop_identities))
+
+
+def run(graph: Graph, outputs: list[Node]) -> list[Node]:
+    """All passes, in order."""
+    for name, rule in PASSES:
+        rewritten = _rewrite(graph, outputs, rule)
+        for before, after in zip(outputs, rewritten, strict=True):
+            if before.spec != after.spec:
+                raise AssertionError(f"pass {name} changed {before} into {after}")
+        outputs = rewritten
+        if debug_level() >= 3:
+            show(name, outputs)
+    return outputs
+
+
+def _rewrite(graph: Graph, outputs: list[Node], rule: Rule) -> list[Node]:
+    changed: dict[Node, Node] = {}
+    for node in reachable(outputs):
+        inputs = tuple(changed[i] for i in node.inputs)
+        better = rule(graph, node, inputs)
+        if better is None:
+            better = node
+            if inputs != node.inputs and node.op is not None:
+                better = graph.node(node.op, inputs, node.attrs, node.spec, node.line)
+        changed[node] = better
+    return [changed[o] for o in outputs]
+
+
+def show(title: str, outputs: list[Node]) -> None:
+    """Prints a graph on standard error."""
+    print(f"-- graph after: {title}", file=sys.stderr)
+    for node in reachable(outputs):
+        print(f"  {node}   {node.line}", file=sys.stderr)

@@ -1,0 +1,292 @@
+"""A plan: a flat list of kernel calls over one preplanned arena, run by one native call.
+
+Buffers are placed in the arena by lifetime. Inputs are found at each call; what the plan returns is new memory.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from juanji.compiler import passes
+from juanji.compiler.access import Access, Buffer
+from juanji.compiler.fuse import fuse
+from juanji.compiler.lower import Lowering
+from juanji.compiler.program import Call, Program, Ref
+from juanji.config import debug_level
+from juanji.graph import Graph, Node
+from juanji.runtime import jit, memory
+from juanji.runtime.run import runner
+from juanji.spec import Shape, contiguous_strides
+from juanji.target import DTYPE_BYTES, Target, current
+
+
+@dataclass(frozen=True)
+class Output:
+    """A result that is new memory: its shape, element type and size."""
+
+    shape: Shape
+    dtype: str
+    nbytes: int
+
+
+@dataclass
+class Plan:
+    """Compiled code for one graph.
+
+    Attributes:
+        calls: the kernel calls, for people and tests.
+        outputs: what `run` returns memory for.
+        arena_bytes: size of the arena.
+    """
+
+    target: Target
+    calls: list[Call]
+    outputs: list[Output]
+    arena_bytes: int
+    keep_arena: bool
+    _args: Any = None
+    _table: Any = None
+    _slot_patches: list[list[tuple[int, int]]] = field(default_factory=list)
+    _output_patches: list[list[tuple[int, int]]] = field(default_factory=list)
+    _arena_patches: list[tuple[int, int]] = field(default_factory=list)
+    _constants: list[Any] = field(default_factory=list)
+    _last: list[int] = field(default_factory=list)
+    _lock: Any = field(default_factory=threading.Lock)
+    _arena: Any = None
+
+    def run(self, pointers: Sequence[int], results: Sequence[int]) -> None:
+        """Runs the plan.
+
+        Args:
+            pointers: address of each input slot.
+            results: address of the memory for each output.
+        """
+        with self._lock:
+            args, last = self._view, self._last
+            for i, pointer in enumerate(pointers):
+                if last[i] != pointer:
+                    last[i] = pointer
+                    for place, offset in self._slot_patches[i]:
+                        args[place] = pointer + offset
+            for patches, pointer in zip(self._output_patches, results, strict=True):
+                for place, offset in patches:
+                    args[place] = pointer + offset
+            if self.keep_arena:
+                self._run(self._table_address, self._count)
+                return
+            arena, address = memory.acquire(self.arena_bytes)
+            for place, offset in self._arena_patches:
+                args[place] = address + offset
+            self._run(self._table_address, self._count)
+            memory.release(arena, address)
+
+    def describe(self) -> str:
+        """The kernel calls, one a line."""
+        lines = [f"plan of {len(self.calls)} kernel calls, arena {self.arena_bytes:,} bytes"]
+        lines += [f"  {i:3} {type(c.spec).__name__:14} {c.chunks:5} chunks  {c.label}" for i, c in enumerate(self.calls)]
+        return "\n".join(lines)
+
+    def profile(self, repeat: int = 20) -> list[tuple[str, float]]:
+        """Seconds of each kernel call by itself (the best of `repeat`), on whatever the last run left in memory."""
+        times = []
+        with self._lock:
+            for i, call in enumerate(self.calls):
+                best = float("inf")
+                for _ in range(repeat):
+                    begin = time.perf_counter()
+                    self._run(self._table_address + 24 * i, 1)
+                    best = min(best, time.perf_counter() - begin)
+                times.append((call.label, best))
+        return times
+
+    def link(self) -> None:
+        """Compiles the kernels and lays out arguments."""
+        flat: list[int] = []
+        rows: list[tuple[int, int, int]] = []
+        places = _place(self.calls)
+        self.arena_bytes = places.size
+        base = 0
+        if self.keep_arena:
+            self._arena, base = memory.acquire(max(places.size, 1))
+            if debug_level() >= 4:
+                self._arena[:] = 0xFF  # NaN in every float type: a read before the first write shows
+        pending: list[tuple[int, int]] = []
+        for call in self.calls:
+            pending.append((jit.address(call.spec, self.target), len(flat)))
+            for arg in call.args:
+                if isinstance(arg, Ref):
+                    place = len(flat)
+                    buffer = arg.buffer
+                    if buffer.kind == "arena":
+                        offset = places.offset[buffer] + arg.offset
+                        self._arena_patches.append((place, offset))
+                        flat.append(base + offset)
+                    elif buffer.kind == "constant":
+                        self._constants.append(buffer.data)
+                        flat.append(buffer.data.__array_interface__["data"][0] + arg.offset)
+                    else:
+                        patches = self._slot_patches if buffer.kind == "slot" else self._output_patches
+                        patches[buffer.index].append((place, arg.offset))
+                        flat.append(0)
+                else:
+                    flat.append(int(arg))
+        self._args = np.array(flat or [0], np.int64)
+        self._view = memoryview(self._args)
+        start = self._args.__array_interface__["data"][0]
+        rows = [(fn, start + 8 * at, c.chunks) for (fn, at), c in zip(pending, self.calls, strict=True)]
+        self._table = np.array(rows or [(0, 0, 0)], np.int64)
+        self._table_address = self._table.__array_interface__["data"][0]
+        self._count = len(rows)
+        self._run = runner(self.target)
+        self._last = [-1] * len(self._slot_patches)
+
+    _view: Any = None
+    _table_address: int = 0
+    _count: int = 0
+    _run: Any = None
+
+
+@dataclass
+class Placement:
+    """Offsets of buffers in the arena, and its size."""
+
+    offset: dict[Buffer, int]
+    size: int
+
+
+def _place(calls: list[Call]) -> Placement:
+    """Places arena buffers so that those alive at the same time do not overlap: the largest first, lowest fit."""
+    first: dict[Buffer, int] = {}
+    last: dict[Buffer, int] = {}
+    for i, call in enumerate(calls):
+        for buffer in call.buffers():
+            if buffer.kind == "arena":
+                first.setdefault(buffer, i)
+                last[buffer] = i
+    placed: list[tuple[int, int, Buffer]] = []
+    offsets: dict[Buffer, int] = {}
+    total = 0
+    for buffer in sorted(first, key=lambda b: (-b.nbytes, first[b])):
+        size = max(64, -(-buffer.nbytes // 64) * 64)
+        at = 0
+        for begin, end, other in sorted(placed, key=lambda p: p[0]):
+            if first[other] > last[buffer] or last[other] < first[buffer]:
+                continue
+            if at + size <= begin:
+                break
+            at = max(at, end)
+        offsets[buffer] = at
+        placed.append((at, at + size, buffer))
+        total = max(total, at + size)
+    return Placement(offsets, total)
+
+
+def build(
+    graph: Graph,
+    outputs: Sequence[Node],
+    writes: Sequence[tuple[int, Node]],
+    keep_arena: bool,
+    optimise: bool = True,
+) -> Plan:
+    """Compiles a graph.
+
+    Args:
+        outputs: values to return, each in new memory.
+        writes: (slot, value): donated inputs and what they become.
+        keep_arena: whether the plan owns its arena, or takes memory for each run.
+        optimise: whether the graph's passes run (a plan of one op has nothing to rewrite).
+    """
+    target = current()
+    wanted = [*outputs, *(node for _, node in writes)]
+    if optimise:
+        wanted = passes.run(graph, wanted)
+    results, written = wanted[: len(outputs)], wanted[len(outputs) :]
+    slots = {
+        node: Access(
+            Buffer(_span(node) * DTYPE_BYTES[node.dtype], "slot", node.slot), node.shape, node.strides or (), 0, node.dtype
+        )
+        for node in graph.slots
+    }
+    targets: dict[Node, Access] = {}
+    copies: list[tuple[Node, Access]] = []
+    for (slot, _), node in zip(writes, written, strict=True):
+        access = slots[graph.slots[slot]]
+        if node in targets or node.op is None:
+            copies.append((node, access))
+        else:
+            targets[node] = access
+    described = []
+    for i, node in enumerate(results):
+        nbytes = node.spec.size * DTYPE_BYTES[node.dtype]
+        access = Access(Buffer(nbytes, "output", i), node.shape, contiguous_strides(node.shape), 0, node.dtype)
+        described.append(Output(node.shape, node.dtype, nbytes))
+        if node in targets or node.op is None:
+            copies.append((node, access))
+        else:
+            targets[node] = access
+    fused = fuse([n for n in wanted if n.op is not None])
+    lowering = Lowering(fused, target, slots, targets, _last_uses(fused, wanted))
+    program = lowering.run()
+    _final_copies(lowering, copies)
+    plan = Plan(target, program.calls, described, 0, keep_arena)
+    plan._slot_patches = [[] for _ in graph.slots]
+    plan._output_patches = [[] for _ in described]
+    plan.link()
+    if debug_level() >= 2 and optimise:
+        print(plan.describe(), file=sys.stderr)
+    return plan
+
+
+def _final_copies(lowering: Lowering, copies: list[tuple[Node, Access]]) -> None:
+    """Values wanted in several places, and inputs returned or swapped: through temporaries, so that every read of an
+    old value comes before its overwrite.
+    """
+    staged = []
+    for node, access in copies:
+        source = lowering.access(node)
+        if source.buffer.kind == "slot":
+            held = lowering.program.buffer(node.shape, node.dtype)
+            lowering.copy(source, held, "stage")
+            source = held
+        staged.append((source, access))
+    for source, access in staged:
+        lowering.copy(source, access, "copy out")
+
+
+def _span(node: Node) -> int:
+    if node.spec.size == 0:
+        return 0
+    return 1 + sum((e - 1) * s for e, s in zip(node.shape, node.strides or (), strict=True))
+
+
+def _last_uses(fused: Any, wanted: Sequence[Node]) -> dict[Node, int]:
+    """The position of the last group that reads each value, through views; results are read at the end."""
+    last: dict[Node, int] = {}
+
+    def touch(node: Node, position: int) -> None:
+        last[node] = max(last.get(node, -1), position)
+        while node.op is not None and node.op.kind == "view":
+            node = node.inputs[0]
+            last[node] = max(last.get(node, -1), position)
+
+    for position, group in enumerate(fused.groups):
+        for node in group.nodes:
+            for child in node.inputs:
+                touch(child, position)
+    end = len(fused.groups)
+    for node in wanted:
+        if node.op is None or node.op.kind == "view":
+            touch(node, end)
+    for node in fused.outputs:
+        touch(node, end)
+    return last
+
+
+__all__ = ["Output", "Plan", "Program", "build"]

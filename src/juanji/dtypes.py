@@ -1,0 +1,108 @@
+"""Element types and PyTorch's rules for what two of them make together."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class DType:
+    """An element type: `jj.float32` and its like.
+
+    >>> float32.itemsize, float32.is_floating_point, str(int64)
+    (4, True, 'juanji.int64')
+    """
+
+    name: str
+    short: str
+    numpy: np.dtype[Any]
+    rank: int
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.numpy.itemsize
+
+    @property
+    def is_floating_point(self) -> bool:
+        """Whether values have a fraction (and may have gradients)."""
+        return self.short[0] == "f"
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether negative values can be held."""
+        return self.short not in ("u8", "b1")
+
+    def __repr__(self) -> str:
+        return f"juanji.{self.name}"
+
+    __str__ = __repr__
+
+
+bool_ = DType("bool", "b1", np.dtype(np.bool_), 0)
+uint8 = DType("uint8", "u8", np.dtype(np.uint8), 10)
+int8 = DType("int8", "i8", np.dtype(np.int8), 11)
+int16 = DType("int16", "i16", np.dtype(np.int16), 12)
+int32 = DType("int32", "i32", np.dtype(np.int32), 13)
+int64 = DType("int64", "i64", np.dtype(np.int64), 14)
+float32 = DType("float32", "f32", np.dtype(np.float32), 20)
+float64 = DType("float64", "f64", np.dtype(np.float64), 21)
+
+ALL = (bool_, uint8, int8, int16, int32, int64, float32, float64)
+BY_SHORT = {d.short: d for d in ALL}
+_BY_NUMPY = {d.numpy: d for d in ALL}
+
+
+def from_numpy_dtype(dtype: Any) -> DType:
+    """The element type of a NumPy array.
+
+    Raises:
+        TypeError: complex numbers, strings and other types that no kernel knows.
+    """
+    found = _BY_NUMPY.get(np.dtype(dtype).newbyteorder("="))
+    if found is None:
+        raise TypeError(
+            f"dtype {np.dtype(dtype)} is not supported; valid are {', '.join(d.name for d in ALL)}"
+            " (complex numbers are not planned: give the real and imaginary parts as two tensors)"
+        )
+    return found
+
+
+def as_dtype(value: Any, argument: str = "dtype") -> DType:
+    """Accepts a `DType`, a NumPy dtype or Python's float, int and bool."""
+    if isinstance(value, DType):
+        return value
+    if value is float:
+        return float32
+    if value is int:
+        return int64
+    if value is bool:
+        return bool_
+    try:
+        return from_numpy_dtype(value)
+    except TypeError as error:
+        raise TypeError(f"{argument}={value!r} is not an element type: {error}") from None
+
+
+@functools.lru_cache(maxsize=256)
+def promote(a: DType, b: DType) -> DType:
+    """The type of `a + b` for two tensors with dimensions.
+
+    >>> promote(int64, float32), promote(uint8, int8)
+    (juanji.float32, juanji.int16)
+    """
+    if a is b:
+        return a
+    low, high = (a, b) if a.rank < b.rank else (b, a)
+    if low is uint8 and high is int8:
+        return int16
+    return high
+
+
+def category(dtype: DType) -> int:
+    """0 for bool, 1 for integers, 2 for floating point."""
+    return dtype.rank // 10

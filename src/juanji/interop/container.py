@@ -1,0 +1,148 @@
+"""Reading and writing .safetensors files: whole or not at all, and never trusting what is read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from juanji.errors import DataError
+
+#: The metadata key under which Juanji keeps its own JSON.
+KEY = "juanji"
+#: The header is JSON that names every tensor; this is far more than any model needs.
+LARGEST_HEADER = 16 * 2**20
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes a file so that the path holds either its old content or all of the new one, never a part.
+
+    The content goes to a temporary file in the same folder, is flushed to the disk, and is then renamed.
+
+    Raises:
+        OSError: the folder does not exist or can't be written, or the disk is full.
+    """
+    # A symbolic link stays a link: what it points to is replaced.
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(f"cannot write {str(path)!r}: it is a folder")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {str(path)!r}: its folder does not exist")
+    temporary = target.parent / f".{target.name[:100]}.{secrets.token_hex(6)}.tmp"
+    try:
+        # Not tempfile: its files are readable by their owner only, and a rename would keep that.
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    with contextlib.suppress(OSError):  # not every system can flush a folder
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], description: object) -> None:
+    """Writes arrays and a JSON description as one .safetensors file, whole or not at all.
+
+    Raises:
+        TypeError: the description holds what JSON can't, or an array has a type that the format lacks.
+        OSError: the file can't be written.
+    """
+    import safetensors
+    import safetensors.numpy
+
+    try:
+        text = json.dumps(description, allow_nan=False, ensure_ascii=False)
+    except ValueError as error:
+        raise TypeError(f"cannot be written as JSON: {error}") from error
+    # The library copies raw memory, so arrays have to be contiguous; ascontiguousarray makes 0-d ones 1-d.
+    plain = {name: np.array(value, order="C") for name, value in arrays.items()}
+    for name, value in plain.items():
+        if value.dtype.kind not in "biuf":
+            raise TypeError(f"{name!r} has the type {value.dtype}, which a .safetensors file can't hold")
+    try:
+        content = safetensors.numpy.save(plain, metadata={KEY: text})
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise TypeError(f"cannot be written as .safetensors: {error}") from error
+    write_whole(path, content)
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Arrays, Any]:
+    """All arrays of a .safetensors file, and its description: the JSON under "juanji", or None without one.
+
+    Nothing in the file is executed or believed: sizes are checked before memory is taken.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataError: it is not a whole .safetensors file, or its description is not JSON.
+    """
+    import safetensors
+
+    where = str(path)
+    _check_frame(where)
+    arrays: Arrays = {}
+    try:
+        with safetensors.safe_open(where, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            for name in file.keys():  # noqa: SIM118 (not a dict: it cannot be iterated itself)
+                arrays[name] = file.get_tensor(name)
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{where!r} is not a whole .safetensors file: {reason}") from error
+    text = metadata.get(KEY)
+    if text is None:
+        return arrays, None
+    try:
+        return arrays, json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"the description in {where!r} is not JSON: {error}") from error
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _check_frame(where: str) -> None:
+    """Refuses what can't be a .safetensors file, before a library maps it into memory."""
+    if not os.path.exists(where):
+        raise FileNotFoundError(f"there is no file {where!r}")
+    if os.path.isdir(where):
+        raise DataError(f"{where!r} is a folder, not a .safetensors file")
+    with open(where, "rb") as file:
+        start = file.read(9)
+        size = os.fstat(file.fileno()).st_size
+    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+        raise DataError(
+            f"{where!r} is a pickle or zip file (as torch.save writes), not a .safetensors file; "
+            "pickles can run code, so Juanji does not open them"
+        )
+    if len(start) < 9:
+        raise DataError(f"{where!r} is not a .safetensors file: it has only {size} bytes")
+    header = int.from_bytes(start[:8], "little")
+    if start[8:9] != b"{":
+        raise DataError(f"{where!r} is not a .safetensors file")
+    if header > size - 8:
+        raise DataError(
+            f"{where!r} is truncated or not a .safetensors file: "
+            f"it announces a header of {header} bytes and has {size} bytes in all"
+        )
+    if header > LARGEST_HEADER:
+        raise DataError(
+            f"{where!r} has a header of {header} bytes; more than {LARGEST_HEADER} are not accepted"
+        )

@@ -1,0 +1,178 @@
+"""How numbers and tensors meet: element types of results, Python scalars, and the arithmetic behind the operators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from juanji import dtypes
+from juanji.config import state
+from juanji.dtypes import DType, category, promote
+from juanji.ops import elementwise as ew
+from juanji.ops.core import Op
+from juanji.spec import show
+from juanji.tensors.base import Storage, TensorBase, check_writable, rebase, wrap, write
+
+NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
+_scalars: dict[Any, Any] = {}
+
+
+def scalar(value: Any, dtype: DType) -> Any:
+    """A constant of no dimensions: part of the graph in a capture, a small kept tensor outside."""
+    if dtype.short == "b1":
+        value = bool(value)
+    else:
+        value = float(value) if dtype.is_floating_point else int(value)
+    if state.capture is not None:
+        return ew.const(shape=(), dtype=dtype.short, value=value)
+    key = (value, dtype.short, str(value))
+    found = _scalars.get(key)
+    if found is None:
+        if len(_scalars) >= 512:
+            _scalars.clear()
+        if not dtype.is_floating_point and dtype.short != "b1":
+            value = (int(value) + 2 ** (8 * dtype.itemsize - 1)) % 2 ** (8 * dtype.itemsize) - 2 ** (
+                8 * dtype.itemsize - 1
+            ) if dtype.is_signed else int(value) % 256
+        found = _scalars[key] = wrap(Storage(np.full(1, value, dtype.numpy), (), dtype))
+    return found
+
+
+def cast(tensor: Any, dtype: DType) -> Any:
+    """`tensor` in another element type; itself where it already has it."""
+    return tensor if tensor.dtype is dtype else ew.cast(tensor, dtype=dtype.short)
+
+
+def number_dtype(value: Any) -> DType:
+    """The type a Python or NumPy number counts as."""
+    if isinstance(value, (bool, np.bool_)):
+        return dtypes.bool_
+    return dtypes.int64 if isinstance(value, (int, np.integer)) else dtypes.float32
+
+
+def result_dtype(operands: Sequence[Any]) -> DType:
+    """PyTorch's rule: tensors with dimensions decide, then those without, then numbers, unless of a lower category."""
+    kinds: list[DType | None] = [None, None, None]
+    for operand in operands:
+        if isinstance(operand, TensorBase):
+            level = 0 if operand.shape else 1
+            dtype = operand.dtype
+        else:
+            level, dtype = 2, number_dtype(operand)
+        known = kinds[level]
+        kinds[level] = dtype if known is None else promote(known, dtype)
+    result: DType | None = None
+    for candidate in kinds:
+        if candidate is None:
+            continue
+        if result is None or category(candidate) > category(result):
+            result = candidate
+    assert result is not None
+    return result
+
+
+def operand(value: Any, name: str) -> Any:
+    """`value` if an operator can take it, else `NotImplemented`."""
+    if isinstance(value, (TensorBase, *NUMBERS)):
+        return value
+    if isinstance(value, complex):
+        raise TypeError(f"{name}: complex numbers are not supported ({value!r}); valid are bool, int and float")
+    return NotImplemented
+
+
+def together(dtype: DType, *values: Any) -> list[Any]:
+    """All values as tensors of one element type."""
+    return [cast(v, dtype) if isinstance(v, TensorBase) else scalar(v, dtype) for v in values]
+
+
+def arithmetic(op: Op, a: Any, b: Any) -> Any:
+    """A binary operation after promotion. Two integer operands of `div` become floating point."""
+    if type(a) is type(b) and a.dtype is b.dtype and (op is not ew.div or a.dtype.is_floating_point):
+        return op(a, b)
+    dtype = result_dtype((a, b))
+    if op is ew.div and not dtype.is_floating_point:
+        dtype = dtypes.float32
+    if op is ew.sub and dtype is dtypes.bool_:
+        raise RuntimeError("subtraction of two bool tensors is not supported; use ^ or logical_xor instead")
+    return op(*together(dtype, a, b))
+
+
+def power(a: Any, b: Any) -> Any:
+    """`a ** b`; small constant exponents become products, as a reader would compute them."""
+    if isinstance(b, NUMBERS) and isinstance(a, TensorBase):
+        dtype = result_dtype((a, b))
+        base = cast(a, dtype)
+        if b == 2:
+            return ew.mul(base, base)
+        if b == 3:
+            return ew.mul(ew.mul(base, base), base)
+        if b == 1:
+            return ew.copy(base)
+        if dtype.is_floating_point and b == 0.5:
+            return ew.sqrt(base)
+        if dtype.is_floating_point and b == -1:
+            return ew.reciprocal(base)
+        if not dtype.is_floating_point:
+            return _integer_power(base, b)
+    elif not result_dtype((a, b)).is_floating_point:
+        raise TypeError("pow of integers by a tensor of integers is not available; cast one of them to float32")
+    return arithmetic(ew.pow_, a, b)
+
+
+def _integer_power(base: Any, exponent: Any) -> Any:
+    if exponent < 0:
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+    result = base.new_ones(base.shape)
+    for _ in range(min(int(exponent), 64)):
+        result = ew.mul(result, base)
+    return result
+
+
+def unary_float(op: Op, x: Any) -> Any:
+    """A transcendental function: integers become float32 first."""
+    return op(x if x.dtype.is_floating_point else cast(x, dtypes.float32))
+
+
+def into(target: Any, value: Any, name: str) -> Any:
+    """What an in-place operation does with its result: checks shape and type, then writes it into `target`.
+
+    Raises:
+        RuntimeError: the result has another shape, or a type that cannot be cast to the target's.
+    """
+    if value.shape != target.shape:
+        if value.numel() != target.numel() or any(
+            a != b for a, b in zip(reversed(value.shape), reversed(target.shape), strict=False)
+        ):
+            raise RuntimeError(
+                f"{name}: output with shape {show(target.shape)} doesn't match the broadcast shape {show(value.shape)}"
+            )
+        value = value.reshape(target.shape)
+    if value.dtype is not target.dtype:
+        if category(value.dtype) > category(target.dtype):
+            raise RuntimeError(
+                f"{name}: result type {value.dtype} can't be cast to the desired output type {target.dtype}"
+            )
+        value = cast(value, target.dtype)
+    if value._var.storage is target._var.storage and value is not target:
+        value = ew.copy(value)
+    write(target, value)
+    return target
+
+
+__all__ = [
+    "NUMBERS",
+    "arithmetic",
+    "cast",
+    "check_writable",
+    "into",
+    "number_dtype",
+    "operand",
+    "power",
+    "rebase",
+    "result_dtype",
+    "scalar",
+    "together",
+    "unary_float",
+]

@@ -1,0 +1,97 @@
+"""Eager execution: each operation is a plan of one op, kept by its key (or the reference, with `JUANJI_REFERENCE=1`)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from juanji import target
+from juanji.compiler.plan import Plan, build
+from juanji.dtypes import BY_SHORT, DType
+from juanji.graph import Graph
+from juanji.ops.core import Attrs, Op
+from juanji.ops.reference import reference
+from juanji.runtime import memory
+from juanji.spec import Shape, Spec, check_size
+from juanji.tensors.base import Storage, as_array, set_executor, wrap
+from juanji.tensors.indexing import HOST
+
+#: Plans of one op are small; when this many are kept, the oldest half is dropped.
+MAX_PLANS = 4096
+
+
+class Prepared:
+    """A plan of one op, or the knowledge that it runs on the host, with the shape of its result."""
+
+    __slots__ = ("dtype", "nbytes", "plan", "shape")
+
+    def __init__(self, spec: Spec, plan: Plan | None) -> None:
+        self.shape: Shape = spec.shape
+        self.dtype: DType = BY_SHORT[spec.dtype]
+        self.nbytes = spec.size * self.dtype.itemsize
+        self.plan = plan
+
+
+_plans: dict[Any, Prepared] = {}
+
+
+def new_storage(shape: Shape, dtype: DType, nbytes: int) -> Storage:
+    """A storage over memory from the allocator, whose contents are arbitrary."""
+    buffer, address = memory.acquire(nbytes)
+    return Storage(buffer, shape, dtype, None, address)
+
+
+def _prepare(op: Op, attrs: Attrs, inputs: Sequence[Any], out: Any) -> Prepared:
+    given = dict(attrs)
+    spec = op.shape([t.spec for t in inputs], given)
+    check_size(spec.shape, spec.dtype)
+    if op.kind == "host" or REFERENCE:
+        return Prepared(spec, None)
+    graph = Graph()
+    nodes = tuple(graph.input(t.spec, t.strides) for t in inputs)
+    node = graph.node(op, nodes, attrs, spec)
+    if out is None:
+        return Prepared(spec, build(graph, [node], [], keep_arena=False, optimise=False))
+    graph.input(out.spec, out.strides)
+    return Prepared(spec, build(graph, [], [(len(inputs), node)], keep_arena=False, optimise=False))
+
+
+def execute(op: Op, attrs: Attrs, inputs: Sequence[Any], out: Any) -> Any:
+    """Runs one operation on memory; into `out` where it is given."""
+    layout = tuple((t.shape, t.strides, t.dtype.short) for t in inputs)
+    key = (op.name, attrs, layout, None if out is None else out.strides, target.current().name)
+    prepared = _plans.get(key)
+    if prepared is None:
+        prepared = _prepare(op, attrs, inputs, out)
+        if len(_plans) >= MAX_PLANS:
+            for old in list(_plans)[: MAX_PLANS // 2]:
+                del _plans[old]
+        _plans[key] = prepared
+    if prepared.plan is None:
+        return _on_host(op, dict(attrs), inputs, out, prepared)
+    pointers = [t._var.storage.ptr + t.offset * t.dtype.itemsize for t in inputs]
+    if out is not None:
+        pointers.append(out._var.storage.ptr + out.offset * out.dtype.itemsize)
+        prepared.plan.run(pointers, ())
+        return out
+    storage = new_storage(prepared.shape, prepared.dtype, prepared.nbytes)
+    prepared.plan.run(pointers, (storage.ptr,))
+    return wrap(storage)
+
+
+def _on_host(op: Op, given: dict[str, Any], inputs: Sequence[Any], out: Any, prepared: Prepared) -> Any:
+    arrays = [as_array(t) for t in inputs]
+    value = HOST[op.name](arrays[0], **given) if op.kind == "host" else reference(op.name, arrays, given)
+    if out is not None:
+        as_array(out)[...] = value
+        return out
+    flat = np.array(value, prepared.dtype.numpy).reshape(math.prod(prepared.shape))
+    return wrap(Storage(flat, prepared.shape, prepared.dtype))
+
+
+set_executor(execute)
+REFERENCE = os.environ.get("JUANJI_REFERENCE", "0") == "1"

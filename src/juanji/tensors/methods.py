@@ -1,0 +1,735 @@
+"""`Tensor`: what users call. Names, arguments and semantics are PyTorch's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from juanji import dtypes
+from juanji.autograd import Function, reverse
+from juanji.config import state
+from juanji.dtypes import DType, as_dtype
+from juanji.errors import ShapeError
+from juanji.ops import contraction, reduce
+from juanji.ops import elementwise as ew
+from juanji.ops import shape as shapes
+from juanji.spec import Shape, infer_shape, is_contiguous, normal_dim, show
+from juanji.tensors import arithmetic as ar
+from juanji.tensors import reductions, text
+from juanji.tensors.base import Storage, TensorBase, Var, as_array, make, set_class, view, wrap, write
+from juanji.tensors.indexing import index_read, index_write
+
+
+class Handle:
+    """What registering a hook returns: `remove()` takes it away; also a context manager."""
+
+    def __init__(self, hooks: list[Any], hook: Any) -> None:
+        self._hooks, self._hook = hooks, hook
+
+    def remove(self) -> None:
+        """Takes the hook away (once)."""
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
+def _dims_argument(given: tuple[Any, ...]) -> tuple[int, ...]:
+    items = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+    if any(isinstance(d, bool) or not hasattr(d, "__index__") for d in items):
+        raise TypeError(f"sizes must be integers, not {items!r}")
+    return tuple(int(d) for d in items)
+
+
+class Tensor(TensorBase):
+    """A multi-dimensional array of one element type that remembers how it was computed.
+
+    Made by `jj.tensor`, `jj.zeros` and their like, never by its class.
+
+    >>> import juanji as jj
+    >>> x = jj.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([[2., 4.],
+            [6., 8.]])
+    """
+
+    __slots__ = ("__dict__",)
+    __array_priority__ = 1000
+
+    # -- what it is -----------------------------------------------------------------------------------------
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def device(self) -> str:
+        """Always "cpu"."""
+        return "cpu"
+
+    @property
+    def is_cuda(self) -> bool:
+        """Always False."""
+        return False
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory without history."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not isinstance(value, TensorBase):
+            raise TypeError(f"data must be set to a Tensor, not {type(value).__name__}")
+        from juanji.config import changed
+
+        changed("Tensor.data")
+        self._var.storage = value.storage
+        self._var.region, self.chain = value.full_chain, ()
+        self.shape, self.strides, self.offset, self.dtype = value.shape, value.strides, value.offset, value.dtype
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802
+        """All dimensions reversed."""
+        return shapes.permute(self, dims=tuple(reversed(range(self.ndim))))  # type: ignore[no-any-return]
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient accumulated by `backward`, or None."""
+        capture = state.capture
+        return capture.read_grad(self) if capture is not None else self._var.grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, TensorBase):
+                raise TypeError(f"grad must be a Tensor or None, not {type(value).__name__}")
+            if value.shape != self.shape:
+                raise ShapeError(f"grad of shape {show(value.shape)} must have the tensor's shape {show(self.shape)}")
+        if state.capture is not None:
+            state.capture.write_grad(self, value)
+        else:
+            self._var.grad = value
+
+    def dim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the extent of one dimension."""
+        return self.shape if dim is None else self.shape[normal_dim(dim, self.ndim)]
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Logical strides in elements."""
+        return self.strides if dim is None else self.strides[normal_dim(dim, self.ndim)]
+
+    def storage_offset(self) -> int:
+        """Position of the first element in the storage."""
+        return self.offset
+
+    def data_ptr(self) -> int:
+        """Address of the first element."""
+        return self.storage.ptr + self.offset * self.dtype.itemsize
+
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    def is_floating_point(self) -> bool:
+        """Whether the elements have a fraction."""
+        return self.dtype.is_floating_point
+
+    def is_contiguous(self, memory_format: Any = None) -> bool:
+        """Whether the elements follow one another in C order."""
+        return is_contiguous(self.shape, self.strides)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.shape:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter([self[i] for i in range(self.shape[0])])
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return text.show_tensor(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and not self.shape else repr(self)
+
+    # -- out to Python and NumPy ----------------------------------------------------------------------------
+    def numpy(self, *, force: bool = False) -> NDArray[Any]:
+        """A NumPy array over the same memory: writing to one writes to the other.
+
+        Raises:
+            RuntimeError: the tensor requires a gradient and `force` is false.
+        """
+        if self.requires_grad and not force:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        return as_array(self)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
+        array = self.numpy()
+        return array.astype(dtype) if dtype is not None and array.dtype != dtype else array
+
+    def item(self) -> Any:
+        """The value of a tensor of one element, as a Python number.
+
+        Raises:
+            RuntimeError: more or fewer than one element.
+        """
+        if self.numel() != 1:
+            raise RuntimeError(f"a Tensor with {self.numel()} elements cannot be converted to Scalar")
+        return as_array(self).item()
+
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers."""
+        return as_array(self).tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        value = self.item()
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return value
+
+    def __bool__(self) -> bool:
+        if self.numel() != 1:
+            raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+        return bool(self.item())
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("tensors are not pickled: save them with jj.save, which never executes code on loading")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise RuntimeError("Only Tensors created explicitly by the user support the deepcopy protocol")
+        again = self.detach().clone()
+        again._var.requires_grad = self.requires_grad
+        copied: Tensor = make(type(self), again._var, (), again.shape, again.strides, 0, self.dtype)
+        copied.__dict__.update(self.__dict__)
+        if self._var.grad is not None:
+            copied._var.grad = self._var.grad.detach().clone()
+        memo[id(self)] = copied
+        return copied
+
+    # -- autograd -----------------------------------------------------------------------------------------------
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+    ) -> None:
+        """Adds the gradient of this tensor to `.grad` of every leaf it was computed from.
+
+        Args:
+            gradient: the incoming gradient; may be left out for a tensor of one element.
+            retain_graph: keep what the formulas read, to walk again.
+            create_graph: record the walk, for gradients of gradients.
+
+        Raises:
+            RuntimeError: no leaf requires a gradient; no `gradient` for many elements; a value changed in place.
+        """
+        edge = self.edge()
+        if edge is None:
+            raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
+        if gradient is None:
+            if self.numel() != 1:
+                raise RuntimeError("grad can be implicitly created only for scalar outputs")
+            gradient = self.detach().new_ones(self.shape)
+        elif gradient.shape != self.shape:
+            raise ShapeError(f"gradient of shape {show(gradient.shape)} must have the shape {show(self.shape)}")
+        accumulate = _Accumulator(create_graph)
+        accumulate.taken.add(id(gradient.storage))
+        keep = create_graph if retain_graph is None else retain_graph
+        reverse([(edge, gradient)], keep, create_graph, accumulate)
+
+    def detach(self) -> Tensor:
+        """The same memory without history."""
+        var = Var(self.storage, self.full_chain)
+        return make(Tensor, var, (), self.shape, self.strides, self.offset, self.dtype)  # type: ignore[no-any-return]
+
+    def detach_(self) -> Tensor:
+        """Forgets the history of this tensor."""
+        if self.chain:
+            raise RuntimeError("Can't detach views in-place. Use detach() instead")
+        self._var.fn, self._var.requires_grad = None, False
+        return self
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
+        """Calls `hook(gradient)` when this tensor's gradient is known; what it returns replaces the gradient."""
+        edge = self.edge()
+        if edge is None:
+            raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+        edge.hooks.append(hook)
+        return Handle(edge.hooks, hook)
+
+    def retain_grad(self) -> None:
+        """Keeps the gradient of this non-leaf tensor in `.grad` when `backward` passes it."""
+        edge = self.edge()
+        if isinstance(edge, Function):
+            edge.hooks.append(self._keep_grad)
+
+    def _keep_grad(self, g: Tensor) -> None:
+        self.grad = g
+
+    def clone(self, *, memory_format: Any = None) -> Tensor:
+        """A copy with memory of its own, through which gradients flow."""
+        return ew.copy(self)  # type: ignore[no-any-return]
+
+    def contiguous(self, memory_format: Any = None) -> Tensor:
+        """Itself if its elements lie in C order, else a copy whose elements do."""
+        return self if self.is_contiguous() else self.clone()
+
+    # -- element type -------------------------------------------------------------------------------------------
+    def to(self, *args: Any, **kwargs: Any) -> Tensor:
+        """This tensor in another element type: `to(dtype)`, `to("cpu")`, `to(other)`.
+
+        Raises:
+            ValueError: a device other than the CPU.
+        """
+        dtype = self.dtype
+        for value in (*args, *(v for k, v in kwargs.items() if k in ("dtype", "device", "other"))):
+            if isinstance(value, TensorBase):
+                dtype = value.dtype
+            elif isinstance(value, str) or hasattr(value, "type") and not isinstance(value, type | np.dtype):
+                check_device(value)
+            elif value is not None and not isinstance(value, bool):
+                dtype = as_dtype(value)
+        result = ar.cast(self, dtype)
+        return result.clone() if kwargs.get("copy") and result is self else result  # type: ignore[no-any-return]
+
+    def type(self, dtype: Any = None) -> Any:
+        """The element type's name, or this tensor in another element type."""
+        return repr(self.dtype) if dtype is None else self.to(dtype)
+
+    def type_as(self, other: Tensor) -> Tensor:
+        """This tensor in `other`'s element type."""
+        return self.to(other.dtype)
+
+    def cpu(self) -> Tensor:
+        """Itself."""
+        return self
+
+    # -- new tensors like this one ------------------------------------------------------------------------------
+    def new_scalar(self, value: float) -> Tensor:
+        """A constant without dimensions, of this element type; not to be written to."""
+        return ar.scalar(value, self.dtype)  # type: ignore[no-any-return]
+
+    def new_full(self, size: Sequence[int], fill_value: Any, dtype: Any = None) -> Tensor:
+        """A tensor of that shape with one value everywhere, of this element type."""
+        kind = self.dtype if dtype is None else as_dtype(dtype)
+        shape = _dims_argument((size,) if not isinstance(size, int) else ((size,),))
+        if state.capture is not None:
+            return ew.const(shape=shape, dtype=kind.short, value=fill_value)  # type: ignore[no-any-return]
+        return wrap(Storage(np.full(math.prod(shape), fill_value, kind.numpy), shape, kind))  # type: ignore[no-any-return]
+
+    def new_zeros(self, *size: Any) -> Tensor:
+        """Zeros of that shape, of this element type."""
+        return self.new_full(_dims_argument(size), 0)
+
+    def new_ones(self, *size: Any) -> Tensor:
+        """Ones of that shape, of this element type."""
+        return self.new_full(_dims_argument(size), 1)
+
+    # -- shape ----------------------------------------------------------------------------------------------------
+    def reshape(self, *shape: Any) -> Tensor:
+        """The elements in another shape: a view where memory order allows it, else a copy."""
+        wanted = infer_shape(_dims_argument(shape), self.numel(), self.shape)
+        return shapes.reshape(self, shape=wanted)  # type: ignore[no-any-return]
+
+    def view(self, *shape: Any) -> Tensor:
+        """The same memory in another shape.
+
+        Raises:
+            RuntimeError: the number of elements differs, or memory order does not allow it.
+        """
+        wanted = infer_shape(_dims_argument(shape), self.numel(), self.shape)
+        result = view(self, "reshape", (("shape", wanted),))
+        if result is None:
+            raise ShapeError(
+                f"view size {show(wanted)} is not compatible with input tensor's size {show(self.shape)} and stride "
+                f"{show(self.strides)}. Use .reshape(...) instead."
+            )
+        return result  # type: ignore[no-any-return]
+
+    def view_as(self, other: Tensor) -> Tensor:
+        """The same memory in `other`'s shape."""
+        return self.view(other.shape)
+
+    def reshape_as(self, other: Tensor) -> Tensor:
+        """The elements in `other`'s shape."""
+        return self.reshape(other.shape)
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+        """Joins the dimensions from `start_dim` to `end_dim`."""
+        first, last = normal_dim(start_dim, self.ndim, "start_dim"), normal_dim(end_dim, self.ndim, "end_dim")
+        if first > last:
+            raise ShapeError(f"flatten: start_dim={start_dim} cannot come after end_dim={end_dim}")
+        if not self.shape:
+            return self.reshape(1)
+        return self.reshape(
+            *self.shape[:first], math.prod(self.shape[first : last + 1]), *self.shape[last + 1 :]
+        )
+
+    def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
+        """Splits dimension `dim` into `sizes`."""
+        d = normal_dim(dim, self.ndim)
+        inner = infer_shape(sizes, self.shape[d], (self.shape[d],))
+        return self.reshape(*self.shape[:d], *inner, *self.shape[d + 1 :])
+
+    def permute(self, *dims: Any) -> Tensor:
+        """The view with its dimensions in another order."""
+        order = tuple(normal_dim(d, self.ndim, "dims") for d in _dims_argument(dims))
+        if sorted(order) != list(range(self.ndim)):
+            raise ShapeError(f"permute: dims={order} must name each of the {self.ndim} dimensions once")
+        return shapes.permute(self, dims=order)  # type: ignore[no-any-return]
+
+    def transpose(self, dim0: int, dim1: int) -> Tensor:
+        """The view with two dimensions exchanged."""
+        order = list(range(self.ndim))
+        a, b = normal_dim(dim0, self.ndim, "dim0"), normal_dim(dim1, self.ndim, "dim1")
+        if not order:
+            return self.permute(())
+        order[a], order[b] = order[b], order[a]
+        return self.permute(tuple(order))
+
+    def t(self) -> Tensor:
+        """The transposed matrix."""
+        if self.ndim > 2:
+            raise ShapeError(f"t() expects a tensor of at most 2 dimensions, but the shape is {show(self.shape)}")
+        return self if self.ndim < 2 else self.transpose(0, 1)
+
+    def squeeze(self, dim: Any = None) -> Tensor:
+        """Drops dimensions of extent 1: all of them, or those given."""
+        if dim is None:
+            return self.reshape(tuple(e for e in self.shape if e != 1))
+        chosen = {normal_dim(d, self.ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))}
+        return self.reshape(tuple(e for i, e in enumerate(self.shape) if i not in chosen or e != 1))
+
+    def unsqueeze(self, dim: int) -> Tensor:
+        """Adds a dimension of extent 1 at `dim`."""
+        at = normal_dim(dim, self.ndim + 1)
+        return self.reshape((*self.shape[:at], 1, *self.shape[at:]))
+
+    def expand(self, *sizes: Any) -> Tensor:
+        """The view in which dimensions of extent 1 are stretched; -1 keeps an extent."""
+        wanted = _dims_argument(sizes)
+        lead = len(wanted) - self.ndim
+        if lead < 0:
+            raise ShapeError(f"expand: {show(wanted)} has fewer dimensions than the tensor's shape {show(self.shape)}")
+        result = []
+        for i, e in enumerate(wanted):
+            have = self.shape[i - lead] if i >= lead else 1
+            if e == -1 and i < lead:
+                raise ShapeError(f"expand: -1 is not allowed in the new leading dimension {i} of {show(wanted)}")
+            if e not in (-1, have) and have != 1:
+                raise ShapeError(
+                    f"expand: the size {e} of dimension {i} must match the existing size {have} of {show(self.shape)}"
+                )
+            result.append(have if e == -1 else e)
+        return shapes.expand(self, shape=tuple(result))  # type: ignore[no-any-return]
+
+    def expand_as(self, other: Tensor) -> Tensor:
+        """This tensor stretched to `other`'s shape."""
+        return self.expand(other.shape)
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return index_read(self, key)  # type: ignore[no-any-return]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        index_write(self, key, value)
+
+    # -- in place -------------------------------------------------------------------------------------------------
+    def copy_(self, src: Any, non_blocking: bool = False) -> Tensor:
+        """Writes the elements of `src`, broadcast and cast, into this tensor."""
+        value = ar.cast(src, self.dtype) if isinstance(src, TensorBase) else ar.scalar(src, self.dtype)
+        if value.shape != self.shape:
+            value = value.expand(self.shape)
+        if value.storage is self.storage and value is not self:
+            value = ew.copy(value)
+        write(self, value)
+        return self
+
+    def zero_(self) -> Tensor:
+        """Sets every element to zero."""
+        return self.fill_(0)
+
+    def fill_(self, value: Any) -> Tensor:
+        """Sets every element to `value`."""
+        return self.copy_(value)
+
+    # -- matrices -------------------------------------------------------------------------------------------------
+    def matmul(self, other: Tensor) -> Tensor:
+        """Matrix product; see `juanji.matmul`."""
+        return matmul(self, other)
+
+    mm = bmm = mv = dot = __matmul__ = matmul
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return matmul(other, self)
+
+
+class _Accumulator:
+    """Adds gradients to `.grad`. The first one is kept as it is unless something else may hold its memory."""
+
+    def __init__(self, create_graph: bool) -> None:
+        self.create_graph = create_graph
+        self.taken: set[int] = set()
+
+    def __call__(self, leaf: Var, g: Tensor) -> None:
+        owner = _owner(leaf, g)
+        old = owner.grad
+        if old is None:
+            shared = id(g.storage) in self.taken or g.full_chain or (g.requires_grad and not self.create_graph)
+            self.taken.add(id(g.storage))
+            owner.grad = ew.copy(g) if shared else g
+        elif self.create_graph:
+            owner.grad = old + g
+        else:
+            old.copy_(old + g)
+
+
+def _owner(leaf: Var, g: Tensor) -> Tensor:
+    return make(Tensor, leaf, (), g.shape, g.strides, 0, g.dtype)  # type: ignore[no-any-return]
+
+
+def check_device(device: Any) -> None:
+    """Refuses every device but the CPU.
+
+    Raises:
+        ValueError: another device.
+    """
+    name = str(getattr(device, "type", device))
+    if device is not None and name != "cpu" and not name.startswith("cpu:"):
+        raise ValueError(f"device={name!r} is not available: Juanji computes on the CPU, use device='cpu'")
+
+
+def matmul(input: Any, other: Any) -> Tensor:
+    """Matrix product with PyTorch's rules for one and more dimensions.
+
+    Shapes: [m, k] @ [k, n] -> [m, n]; a vector on either side is a row or a column that is dropped from the result;
+    leading dimensions broadcast.
+
+    Raises:
+        ShapeError: inner sizes differ. TypeError: not tensors.
+    """
+    for name, value in (("input", input), ("other", other)):
+        if not isinstance(value, TensorBase):
+            raise TypeError(f"matmul: {name} must be a Tensor, not {type(value).__name__}")
+        if not value.shape:
+            raise ShapeError(f"matmul: both arguments need at least 1 dimension, but {name} has shape []")
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"matmul: expected both tensors to have the same dtype, but {input.dtype} != {other.dtype}")
+    a = input.reshape(1, -1) if input.ndim == 1 else input
+    b = other.reshape(-1, 1) if other.ndim == 1 else other
+    if a.shape[-1] != b.shape[-2]:
+        raise ShapeError(
+            f"matmul: shapes {show(input.shape)} and {show(other.shape)} cannot be multiplied: "
+            f"{a.shape[-1]} is not {b.shape[-2]}"
+        )
+    integer = None if a.dtype.is_floating_point else a.dtype
+    if b.ndim == 2:
+        lead: Shape = a.shape[:-1]
+        result = _multiply(a.reshape(-1, a.shape[-1]), b, integer).reshape(*lead, b.shape[-1])
+    else:
+        from juanji.spec import broadcast
+
+        batch = broadcast(a.shape[:-2], b.shape[:-2])
+        count = math.prod(batch)
+        flat_a = a.expand(*batch, *a.shape[-2:]).reshape(count, *a.shape[-2:])
+        flat_b = b.expand(*batch, *b.shape[-2:]).reshape(count, *b.shape[-2:])
+        result = _multiply(flat_a, flat_b, integer).reshape(*batch, a.shape[-2], b.shape[-1])
+    if input.ndim == 1:
+        result = result.reshape(*result.shape[:-2], result.shape[-1])
+    return result.reshape(result.shape[:-1]) if other.ndim == 1 else result  # type: ignore[no-any-return]
+
+
+def _multiply(a: Any, b: Any, integer: DType | None) -> Any:
+    if integer is None:
+        return contraction.matmul(a, b)
+    if integer is dtypes.bool_:
+        raise RuntimeError("matmul is not available for bool tensors; cast them to an integer type")
+    return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2).to(integer)
+
+
+def _operator(op: Any) -> tuple[Any, Any, Any]:
+    name = op.name
+
+    def forward(self: Tensor, other: Any) -> Any:
+        value = ar.operand(other, name)
+        return value if value is NotImplemented else ar.arithmetic(op, self, value)
+
+    def reflected(self: Tensor, other: Any) -> Any:
+        value = ar.operand(other, name)
+        return value if value is NotImplemented else ar.arithmetic(op, value, self)
+
+    def inplace(self: Tensor, other: Any) -> Any:
+        value = ar.operand(other, name)
+        return value if value is NotImplemented else ar.into(self, ar.arithmetic(op, self, value), name + "_")
+
+    return forward, reflected, inplace
+
+
+def _named(op: Any, method: str, text: str, alpha: bool = False) -> tuple[Any, Any]:
+    def forward(self: Tensor, other: Any, *, alpha: float = 1) -> Any:
+        if ar.operand(other, method) is NotImplemented:
+            raise TypeError(f"{method}: other must be a Tensor or a number, not {type(other).__name__}")
+        return ar.arithmetic(op, self, other if alpha == 1 else ar.arithmetic(ew.mul, other, alpha))
+
+    def inplace(self: Tensor, other: Any, *, alpha: float = 1) -> Any:
+        return ar.into(self, forward(self, other, alpha=alpha), method + "_")
+
+    forward.__name__, inplace.__name__ = method, method + "_"
+    forward.__doc__ = text
+    inplace.__doc__ = f"In place: {text[0].lower()}{text[1:]}"
+    return forward, inplace
+
+
+def _install() -> None:
+    for symbol, op in {
+        "add": ew.add,
+        "sub": ew.sub,
+        "mul": ew.mul,
+        "truediv": ew.div,
+        "floordiv": ew.floordiv,
+        "mod": ew.rem,
+        "and": ew.bitwise_and,
+        "or": ew.bitwise_or,
+        "xor": ew.bitwise_xor,
+    }.items():
+        forward, reflected, inplace = _operator(op)
+        setattr(Tensor, f"__{symbol}__", forward)
+        setattr(Tensor, f"__r{symbol}__", reflected)
+        setattr(Tensor, f"__i{symbol}__", inplace)
+    for symbol, op in {"lt": ew.lt, "le": ew.le, "gt": ew.gt, "ge": ew.ge, "eq": ew.eq, "ne": ew.ne}.items():
+        forward, _, _ = _operator(op)
+        setattr(Tensor, f"__{symbol}__", forward)
+        setattr(Tensor, symbol, _named(op, symbol, f"Elementwise comparison `{symbol}`.")[0])
+    for method, op, text_ in (
+        ("add", ew.add, "Adds `alpha * other`."),
+        ("sub", ew.sub, "Subtracts `alpha * other`."),
+        ("mul", ew.mul, "Multiplies by `other`."),
+        ("div", ew.div, "Divides by `other`."),
+        ("maximum", ew.maximum, "The larger of each pair; NaN wins."),
+        ("minimum", ew.minimum, "The smaller of each pair; NaN wins."),
+        ("remainder", ew.rem, "Remainder with the sign of the divisor."),
+        ("logical_and", ew.bitwise_and, "True where both are."),
+    ):
+        forward, inplace = _named(op, method, text_)
+        setattr(Tensor, method, forward)
+        setattr(Tensor, method + "_", inplace)
+    for method, op in {
+        "exp": ew.exp,
+        "log": ew.log,
+        "log1p": ew.log1p,
+        "expm1": ew.expm1,
+        "sqrt": ew.sqrt,
+        "rsqrt": ew.rsqrt,
+        "reciprocal": ew.reciprocal,
+        "tanh": ew.tanh,
+        "sigmoid": ew.sigmoid,
+        "erf": ew.erf,
+        "sin": ew.sin,
+        "cos": ew.cos,
+    }.items():
+        _unary(method, lambda x, op=op: ar.unary_float(op, x))
+    for method, op in {"neg": ew.neg, "abs": ew.abs_, "sign": ew.sign, "relu": ew.relu}.items():
+        _unary(method, op)
+    for method, op in {"floor": ew.floor, "ceil": ew.ceil, "round": ew.round_, "trunc": ew.trunc}.items():
+        _unary(method, lambda x, op=op: op(x) if x.dtype.is_floating_point else ew.copy(x))
+    _unary("square", lambda x: ar.power(x, 2))
+    for method, dtype in {
+        "float": dtypes.float32,
+        "double": dtypes.float64,
+        "long": dtypes.int64,
+        "int": dtypes.int32,
+        "short": dtypes.int16,
+        "char": dtypes.int8,
+        "byte": dtypes.uint8,
+        "bool": dtypes.bool_,
+    }.items():
+        setattr(Tensor, method, lambda self, dtype=dtype: ar.cast(self, dtype))
+    for name in reductions.METHODS:
+        setattr(Tensor, name, getattr(reductions, name))
+
+
+def _unary(method: str, function: Any) -> None:
+    def forward(self: Tensor) -> Any:
+        return function(self)
+
+    def inplace(self: Tensor) -> Any:
+        return ar.into(self, function(self), method + "_")
+
+    forward.__name__, inplace.__name__ = method, method + "_"
+    forward.__doc__ = f"Elementwise `{method}`."
+    inplace.__doc__ = f"Elementwise `{method}`, in place."
+    setattr(Tensor, method, forward)
+    setattr(Tensor, method + "_", inplace)
+
+
+def _clamp(self: Tensor, min: Any = None, max: Any = None) -> Any:
+    """Limits every element to [`min`, `max`]; gradients pass where nothing was cut.
+
+    Raises:
+        ValueError: neither bound is given.
+    """
+    if min is None and max is None:
+        raise ValueError("clamp: at least one of 'min' or 'max' must not be None")
+    result: Any = self
+    # where() rather than maximum(): at a bound PyTorch passes the whole gradient, and NaN stays NaN.
+    for bound, below in ((min, True), (max, False)):
+        if bound is not None:
+            dtype = ar.result_dtype((result, bound))
+            value, limit = ar.together(dtype, result, bound)
+            outside = ew.lt(value, limit) if below else ew.gt(value, limit)
+            result = ew.where(outside, limit, value)
+    return result
+
+
+_install()
+for _name, _value in {
+    "__pow__": lambda self, other: (
+        NotImplemented if ar.operand(other, "pow") is NotImplemented else ar.power(self, other)
+    ),
+    "__rpow__": lambda self, other: ar.power(other, self),
+    "pow": lambda self, exponent: ar.power(self, exponent),
+    "__neg__": lambda self: ew.neg(self),
+    "__pos__": lambda self: self,
+    "__abs__": lambda self: ew.abs_(self),
+    "__invert__": lambda self: ew.bitwise_not(self),
+    "logical_not": lambda self: ew.bitwise_not(ar.cast(self, dtypes.bool_)),
+    "isnan": lambda self: ew.isnan(self),
+    "clamp": _clamp,
+    "clamp_": lambda self, min=None, max=None: ar.into(self, _clamp(self, min, max), "clamp_"),
+    "softmax": lambda self, dim, dtype=None: reductions.softmax(self, dim, dtype),
+    "log_softmax": lambda self, dim, dtype=None: reductions.log_softmax(self, dim, dtype),
+}.items():
+    setattr(Tensor, _name, _value)
+
+Tensor.__hash__ = lambda self: id(self)  # type: ignore[method-assign]
+set_class(Tensor)
+_ = reduce  # the reductions of the op table are registered before any tensor exists

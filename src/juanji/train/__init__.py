@@ -1,0 +1,1 @@
+"""Training: the loop, pictures in memory, and recipes."""

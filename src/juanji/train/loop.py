@@ -1,0 +1,313 @@
+"""The training loop: one compiled step, run over batches, with events for whoever shows its progress."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import juanji
+from juanji.nn import Module
+from juanji.nn import functional as F
+from juanji.runtime import jit
+from juanji.tensors import Tensor, no_grad
+
+#: Seconds between two progress reports. Losses are read only then: reading one waits for nothing, but costs
+#: Python time, which a step of a small network has little of.
+REPORT_SECONDS = 0.1
+#: So many losses are kept unread at most.
+_MOST_UNREAD = 256
+
+
+class TrainingError(RuntimeError):
+    """A training that can't go on, such as one whose loss is no number; the message says what to try."""
+
+
+class Batches(Protocol):
+    """Batches of a data set, such as a `juanji.data.DataLoader`: each iteration is one pass over it."""
+
+    def __len__(self) -> int:
+        """The number of batches in one pass."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """Pairs of inputs and class numbers."""
+        ...
+
+
+class Optimizer(Protocol):
+    """What the loop needs of an optimiser of `juanji.optim`."""
+
+    param_groups: list[dict[str, Any]]
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+        ...
+
+    def step(self) -> Any:
+        """Updates the parameters."""
+        ...
+
+
+class Scheduler(Protocol):
+    """What the loop needs of a learning-rate schedule that moves once a step."""
+
+    def step(self) -> None:
+        """Sets the learning rate for the next step."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands.
+
+    Attributes:
+        epoch, epochs: the running epoch, from 1, and how many there will be.
+        step, steps: finished steps of this epoch, and how many it has.
+        loss: the mean of this epoch's steps so far.
+        accuracy: the share of this epoch's training pictures so far that were classified rightly.
+        learning_rate: of the last step.
+        images_per_second: over this epoch so far, waiting included.
+        seconds: since this epoch began.
+        seconds_waiting: of these, the time in which the loop waited for data.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    images_per_second: float
+    seconds: float
+    seconds_waiting: float
+
+
+class Listener:
+    """Told of a training's progress; does nothing. Subclasses show it."""
+
+    def progress(self, progress: Progress) -> None:
+        """About ten times a second."""
+
+    def epoch(self, progress: Progress) -> None:
+        """At the end of each epoch."""
+
+
+@dataclass
+class Report:
+    """What a training took.
+
+    Attributes:
+        epochs: the last `Progress` of each epoch.
+        steps, images: how many were done in all.
+        seconds: in all, of which `seconds_compiling` were spent on machine code and `seconds_waiting` on
+            waiting for data.
+    """
+
+    epochs: list[Progress] = field(default_factory=list)
+    steps: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    seconds_compiling: float = 0.0
+    seconds_waiting: float = 0.0
+
+
+class _Epoch:
+    """Sums of one epoch; losses stay tensors until someone wants to see them."""
+
+    def __init__(self, number: int, epochs: int, steps: int) -> None:
+        self.number, self.epochs, self.steps = number, epochs, steps
+        self.begin = time.perf_counter()
+        self.waiting = 0.0
+        self.step = self.images = 0
+        self._unread: list[tuple[Tensor, Tensor, int]] = []
+        self._loss = 0.0
+        self._correct = self._counted = 0
+
+    def add(self, loss: Tensor, correct: Tensor, count: int) -> None:
+        self._unread.append((loss, correct, count))
+        self.step += 1
+        self.images += count
+
+    @property
+    def full(self) -> bool:
+        return len(self._unread) >= _MOST_UNREAD
+
+    def read(self, learning_rate: float) -> Progress:
+        first = self.step - len(self._unread) + 1
+        for step, (loss, correct, count) in enumerate(self._unread, first):
+            value = float(loss.item())
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss is {value} at step {step} of epoch {self.number}; a learning rate lower than "
+                    f"the {learning_rate:.2g} it had usually helps"
+                )
+            self._loss += value * count
+            self._correct += int(correct.item())
+            self._counted += count
+        self._unread.clear()
+        seconds = time.perf_counter() - self.begin
+        return Progress(
+            epoch=self.number,
+            epochs=self.epochs,
+            step=self.step,
+            steps=self.steps,
+            loss=self._loss / max(1, self._counted),
+            accuracy=self._correct / max(1, self._counted),
+            learning_rate=learning_rate,
+            images_per_second=self.images / max(seconds, 1e-9),
+            seconds=seconds,
+            seconds_waiting=self.waiting,
+        )
+
+
+def fit(
+    model: Module,
+    batches: Batches,
+    optimizer: Optimizer,
+    *,
+    epochs: int,
+    scheduler: Scheduler | None = None,
+    criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    listener: Listener | None = None,
+    compiled: bool = True,
+) -> Report:
+    """Trains a classifier: forward, backward and update of each batch as one compiled step.
+
+    Args:
+        model: takes the batches' inputs (count, ...) and gives scores (count, classes). Left in training
+            mode.
+        batches: pairs of inputs and class numbers (count,), int64. The last batch may be short.
+        optimizer: over the model's parameters.
+        epochs: passes over the batches.
+        scheduler: stepped after each batch.
+        criterion: the loss, of scores and class numbers.
+        listener: told of the progress.
+        compiled: false runs the same step eagerly.
+
+    Raises:
+        TrainingError: the loss became infinite or no number, or there are no batches.
+    """
+    listener = listener or Listener()
+    steps = len(batches)
+    if steps < 1:
+        raise TrainingError("there are no pictures to train on")
+
+    def step(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        optimizer.zero_grad()
+        scores = model(inputs)
+        loss = criterion(scores, labels)
+        loss.backward()
+        optimizer.step()
+        return loss.detach(), (scores.detach().argmax(1) == labels).sum()
+
+    run: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = juanji.compile(step) if compiled else step
+    model.train()
+    report = Report()
+    begin, compiling = time.perf_counter(), jit.statistics.seconds
+    for number in range(1, epochs + 1):
+        epoch = _Epoch(number, epochs, steps)
+        shown = epoch.begin
+        source = iter(batches)
+        rate = float(optimizer.param_groups[0]["lr"])
+        while True:
+            before = time.perf_counter()
+            batch = next(source, None)
+            now = time.perf_counter()
+            epoch.waiting += now - before
+            if batch is None:
+                break
+            inputs, labels = batch
+            rate = float(optimizer.param_groups[0]["lr"])
+            loss, correct = run(inputs, labels)
+            epoch.add(loss, correct, len(labels))
+            if scheduler is not None:
+                scheduler.step()
+            if now - shown >= REPORT_SECONDS or epoch.full:
+                listener.progress(epoch.read(rate))
+                shown = now
+        last = epoch.read(rate)
+        report.epochs.append(last)
+        report.steps += epoch.step
+        report.images += epoch.images
+        report.seconds_waiting += epoch.waiting
+        listener.epoch(last)
+    report.seconds = time.perf_counter() - begin
+    report.seconds_compiling = jit.statistics.seconds - compiling
+    return report
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a model does on a data set.
+
+    Attributes:
+        accuracy: the share of all pictures that were classified rightly.
+        count: how many pictures there were.
+        loss: the mean cross-entropy.
+        per_class: for each class that has pictures, by name: their `count` and `accuracy`.
+        confusion: `confusion[true, predicted]`, counts.
+    """
+
+    accuracy: float
+    count: int
+    loss: float
+    per_class: dict[str, dict[str, Any]]
+    confusion: NDArray[np.int64]
+
+
+def scores(model: Module, batches: Batches, *, compiled: bool = True) -> Iterator[tuple[NDArray[Any], Any]]:
+    """The model's scores (count, classes) of each batch, with the batch's labels as they came.
+
+    The model is put into evaluation mode for as long as this runs, and back.
+    """
+
+    def forward(inputs: Tensor) -> Tensor:
+        with no_grad():
+            result: Tensor = model(inputs)
+        return result
+
+    run: Callable[[Tensor], Tensor] = juanji.compile(forward) if compiled else forward
+    was_training = model.training
+    model.eval()
+    try:
+        for inputs, labels in batches:
+            yield run(inputs).numpy(), labels
+    finally:
+        model.train(was_training)
+
+
+def evaluate(model: Module, batches: Batches, classes: Sequence[str], *, compiled: bool = True) -> Evaluation:
+    """Measures a classifier on batches of (inputs, class numbers).
+
+    Raises:
+        TrainingError: there are no pictures, or the scores don't fit the classes.
+    """
+    size = len(classes)
+    confusion = np.zeros((size, size), np.int64)
+    loss = 0.0
+    for values, labels in scores(model, batches, compiled=compiled):
+        if values.ndim != 2 or values.shape[1] != size:
+            raise TrainingError(f"the model gives scores of shape {values.shape} for {size} classes")
+        true = np.asarray(labels.numpy() if isinstance(labels, Tensor) else labels, dtype=np.int64)
+        wide = values.astype(np.float64)
+        peak = wide.max(axis=1, keepdims=True)
+        logs = (peak + np.log(np.exp(wide - peak).sum(axis=1, keepdims=True)))[:, 0]
+        loss += float((logs - wide[np.arange(len(true)), true]).sum())
+        np.add.at(confusion, (true, values.argmax(axis=1)), 1)
+    count = int(confusion.sum())
+    if not count:
+        raise TrainingError("there are no pictures to evaluate on")
+    totals, right = confusion.sum(axis=1), confusion.diagonal()
+    per_class = {
+        name: {"accuracy": round(float(right[i] / totals[i]), 6), "count": int(totals[i])}
+        for i, name in enumerate(classes)
+        if totals[i]
+    }
+    return Evaluation(float(right.sum() / count), count, loss / count, per_class, confusion)
