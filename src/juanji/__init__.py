@@ -10,56 +10,28 @@ tensor([[[[ 8., 12.],
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
-from juanji import nn, optim
-from juanji.capture.compile import compile
-from juanji.config import state as _state
-from juanji.dtypes import DType, float32, float64, int8, int16, int32, int64, uint8
-from juanji.dtypes import bool_ as bool
-from juanji.errors import AutogradError, CaptureError, DataError, ShapeError
-from juanji.random import Generator
-from juanji.tensors import *  # noqa: F403
-from juanji.tensors import __all__ as _tensor_names
-from juanji.version import __version__
+from juanji.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from juanji import data, zoo
-    from juanji.interop.statefile import load, save
-
-float, double, short, int, long = float32, float64, int16, int32, int64
-
-
-def set_num_threads(number: Any) -> None:
-    """Sets how many threads plans may use. Plans run on one thread today; the number is kept for when they don't.
-
-    Raises:
-        ValueError: fewer than 1. TypeError: not an integer.
-    """
-    if type(number) is type(True) or not hasattr(number, "__index__"):
-        raise TypeError(f"set_num_threads: number={number!r} must be an integer")
-    if number < 1:
-        raise ValueError(f"set_num_threads: number={number} must be at least 1")
-    _state.threads = number.__index__()
-
-
-def get_num_threads() -> Any:
-    """How many threads plans may use."""
-    return _state.threads
+    from juanji.api import *  # noqa: F403
 
 
 def __getattr__(name: str) -> Any:
-    # What most programs don't need is imported when it is first asked for.
-    if name in ("data", "zoo"):
-        return importlib.import_module(f"juanji.{name}")
-    if name in ("save", "load"):
-        return getattr(importlib.import_module("juanji.interop.statefile"), name)
-    raise AttributeError(f"module 'juanji' has no attribute {name!r}")
+    # The library is loaded by its first use, so that `juanji --help` and its like answer at once.
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module 'juanji' has no attribute {name!r}")
+    api = sys.modules.get("juanji.api") or importlib.import_module("juanji.api")
+    names = getattr(api, "__all__", ())  # empty while it is being imported: then submodules are meant
+    if name == "__all__":
+        return names
+    if name not in names:
+        raise AttributeError(f"module 'juanji' has no attribute {name!r}")
+    globals().update({known: getattr(api, known) for known in names})
+    return globals()[name]
 
 
-__all__ = [
-    "AutogradError", "CaptureError", "DType", "DataError", "Generator", "ShapeError", "__version__", "bool", "compile",
-    "data", "double", "float", "float32", "float64", "get_num_threads", "int", "int8", "int16", "int32", "int64", "load",
-    "long", "nn", "optim", "save", "set_num_threads", "short", "uint8", "zoo",
-]  # fmt: skip
-__all__ += _tensor_names
+def __dir__() -> list[str]:
+    return [*__getattr__("__all__"), "__version__"]

@@ -154,6 +154,52 @@ def reverse(
     return found
 
 
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of `outputs` with respect to `inputs`, leaving every `.grad` as it is.
+
+    Args:
+        outputs: what is differentiated; several are summed.
+        inputs: with respect to what; they must require gradients.
+        grad_outputs: the incoming gradient of each output; may be left out for tensors of one element.
+        retain_graph: keep what the formulas read, to walk again; as `create_graph` unless given.
+        create_graph: record the walk, for gradients of gradients.
+        allow_unused: give None for an input the outputs do not depend on, instead of an error.
+
+    Raises:
+        RuntimeError: an input or no output requires a gradient, or an input is not used.
+
+    >>> import juanji as jj
+    >>> x = jj.tensor(3.0, requires_grad=True)
+    >>> (slope,) = jj.autograd.grad(x * x * x, x, create_graph=True)
+    >>> slope.item(), jj.autograd.grad(slope, x)[0].item()
+    (27.0, 18.0)
+    """
+    many = tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
+    wanted = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    given = tuple(grad_outputs) if isinstance(grad_outputs, (tuple, list)) else (grad_outputs,) * len(many)
+    if len(given) != len(many):
+        raise ValueError(f"grad: got {len(many)} outputs but {len(given)} grad_outputs")
+    edges = [x.edge() for x in wanted]
+    if any(e is None for e in edges):
+        raise AutogradError("One of the differentiated Tensors does not require grad")
+    roots = [t.reverse_root(g) for t, g in zip(many, given, strict=True)]
+    keep = create_graph if retain_graph is None else retain_graph
+    found = reverse(roots, keep, create_graph, lambda leaf, g: None, {e: i for i, e in enumerate(edges)})
+    if not allow_unused and any(e not in found for e in edges):
+        raise AutogradError(
+            "One of the differentiated Tensors appears to not have been used in the graph. "
+            "Set allow_unused=True if this is the desired behavior."
+        )
+    return tuple(found.get(e) for e in edges)
+
+
 def _leading_to(roots: Sequence[tuple[Any, Any]], targets: dict[Any, int]) -> set[int]:
     """The ids of functions and leaves from which a target can be reached."""
     useful: set[int] = set()

@@ -68,6 +68,4 @@ def debug_level() -> int:
     try:
         return int(os.environ.get("JUANJI_DEBUG", "0"))
     except ValueError:
-        raise ValueError(
-            f"JUANJI_DEBUG={os.environ['JUANJI_DEBUG']!r} is not a number; valid are 0 to 4"
-        ) from None
+        raise ValueError(f"JUANJI_DEBUG={os.environ['JUANJI_DEBUG']!r} is not a number; valid are 0 to 4") from None

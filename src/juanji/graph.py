@@ -83,7 +83,7 @@ class Graph:
 
     def node(self, op: Op, inputs: tuple[Node, ...], attrs: Attrs, spec: Spec, line: str = "") -> Node:
         """The node of `op` on `inputs`: an equal one made before, where there is one."""
-        key = (op.name, tuple(n.index for n in inputs), attrs, spec)
+        key: Any = (op.name, tuple(n.index for n in inputs), attrs, spec)
         if op.name == "const":  # 0.0 == -0.0 and 1 == True, but they are different constants
             key = (*key, repr(attrs))
         known = self._known.get(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def reshape_strides(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
                 at += 1
         if product != extent:
             return None
-        for (_, outer), (inner_extent, inner) in zip(group, group[1:], strict=False):
+        for (_, outer), (inner_extent, inner) in itertools.pairwise(group):
             if outer != inner * inner_extent:
                 return None
         stride = group[-1][1]
@@ -155,13 +156,13 @@ def normal_dim(dim: Any, rank: int, argument: str = "dim") -> int:
     """
     if isinstance(dim, bool) or not hasattr(dim, "__index__"):
         raise TypeError(f"{argument}={dim!r} must be an integer")
-    dim = int(dim)
+    place = int(dim)
     bound = max(rank, 1)
-    if not -bound <= dim < bound:
+    if not -bound <= place < bound:
         raise IndexError(
-            f"{argument}={dim} is out of range for a tensor of {rank} dimensions; valid are {-bound} to {bound - 1}"
+            f"{argument}={place} is out of range for a tensor of {rank} dimensions; valid are {-bound} to {bound - 1}"
         )
-    return dim % bound
+    return place % bound
 
 
 def check_size(shape: Shape, dtype: str) -> None:

@@ -82,9 +82,7 @@ def _named(name: str) -> Target:
     cpu, features = _host()
     can = available()
     if name not in can:
-        raise ValueError(
-            f"JUANJI_TARGET is {name!r}, but this machine can run {can or 'none of the known targets'}"
-        )
+        raise ValueError(f"JUANJI_TARGET is {name!r}, but this machine can run {can or 'none of the known targets'}")
     _, width, registers = _LEVELS[name]
     kept = dict(features)
     if name != "avx512":
@@ -102,7 +100,5 @@ def current() -> Target:
     name = os.environ.get("JUANJI_TARGET", "")
     can = available()
     if not name and not can:
-        raise ValueError(
-            "this processor has neither AVX2 with FMA nor AVX-512; Juanji's kernels need one of them"
-        )
+        raise ValueError("this processor has neither AVX2 with FMA nor AVX-512; Juanji's kernels need one of them")
     return _named(name or can[0])

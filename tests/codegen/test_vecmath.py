@@ -156,6 +156,8 @@ def test_power(target, dtype):
     check(target, "pow", x, y)
     check(target, "pow", x, np.round(rng.uniform(-30, 30, x.size)).astype(dtype))
     check(target, "pow", rng.uniform(0, 4, n).astype(dtype), rng.uniform(-60, 60, n).astype(dtype))
+    # The logarithm's polynomial at its ends, and exponents that multiply its error.
+    check(target, "pow", rng.uniform(0.69, 1.43, n).astype(dtype), rng.uniform(-1900, 1900, n).astype(dtype))
     near_one = (1 + rng.uniform(-1e-3, 1e-3, n)).astype(dtype)
     check(target, "pow", near_one, rng.uniform(-1e5, 1e5, n).astype(dtype))
 

@@ -80,10 +80,7 @@ def test_two_hundred_losses_are_pytorchs(compiled):
     if compiled:
         step = jj.compile(step)
     losses = np.array(
-        [
-            step(jj.from_numpy(images[i : i + 4]), jj.from_numpy(labels[i : i + 4])).item()
-            for i in range(0, 800, 4)
-        ]
+        [step(jj.from_numpy(images[i : i + 4]), jj.from_numpy(labels[i : i + 4])).item() for i in range(0, 800, 4)]
     )
     assert len(losses) == 200
     assert np.allclose(losses, expected, rtol=1e-4, atol=0)

@@ -65,9 +65,7 @@ def test_the_reported_loss_is_the_mean_over_pictures_not_batches():
     model = network()
     optimizer = optim.SGD(model.parameters(), lr=0.0)
     report = fit(model, batches(), optimizer, epochs=1, compiled=False)
-    assert report.epochs[0].loss == pytest.approx(
-        evaluate(model, batches(), "abc", compiled=False).loss, rel=1e-5
-    )
+    assert report.epochs[0].loss == pytest.approx(evaluate(model, batches(), "abc", compiled=False).loss, rel=1e-5)
 
 
 def test_the_schedule_moves_every_step():

@@ -33,9 +33,7 @@ def test_shifts_are_of_whole_pixels_and_small():
     data = pictures(shift=2)
     padded = np.pad(data.images[4, 0], 2, mode="edge")
     allowed = {
-        np.float32(SMALL.normalize(padded[None, r : r + 6, c : c + 5])).tobytes()
-        for r in range(5)
-        for c in range(5)
+        np.float32(SMALL.normalize(padded[None, r : r + 6, c : c + 5])).tobytes() for r in range(5) for c in range(5)
     }
     seen = {data.__getbatch__([4])[0].numpy().tobytes() for _ in range(200)}
     assert seen <= allowed

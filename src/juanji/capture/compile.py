@@ -6,7 +6,7 @@ import functools
 import gc
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,10 @@ from juanji.dtypes import BY_SHORT
 from juanji.errors import CaptureError
 from juanji.graph import Node, reachable
 from juanji.ops.core import Op
-from juanji.runtime import memory
 from juanji.spec import Spec
 from juanji.tensors.base import Storage, TensorBase, Var, view, wrap
 from juanji.tensors.creation import from_numpy
 from juanji.tensors.eager import new_storage
-from juanji.tensors.methods import Tensor
 
 #: After this many different values of one guard the step is refused: it would be traced for ever.
 MAX_TRACES = 8
@@ -46,28 +44,29 @@ _border = Op("captured_step", lambda specs, attrs: Spec((), "f32"), "host", (_no
 
 # -- arguments and results as flat lists -----------------------------------------------------------------------------
 def flatten(value: Any, leaves: list[Any]) -> Any:
-    """Appends the leaves of nested tuples, lists and dicts to `leaves`; returns the structure."""
-    if isinstance(value, (list, tuple)):
-        if hasattr(value, "_fields"):
-            return ("named", type(value), [flatten(v, leaves) for v in value])
-        return ("tuple" if isinstance(value, tuple) else "list", None, [flatten(v, leaves) for v in value])
-    if isinstance(value, dict):
-        return ("dict", tuple(value), [flatten(v, leaves) for v in value.values()])
+    """Appends the leaves of nested tuples, lists and dicts to `leaves`; returns the structure (hashable)."""
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return (kind, tuple([flatten(v, leaves) for v in value]))
+    if kind is dict:
+        return (kind, tuple([flatten(v, leaves) for v in value.values()]), tuple(value))
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return (kind, tuple([flatten(v, leaves) for v in value]), None)
     leaves.append(value)
     return None
 
 
-def unflatten(tree: Any, leaves: Any) -> Any:
-    """Rebuilds nested containers from their structure and an iterator of leaves."""
+def unflatten(tree: Any, leaves: Iterator[Any]) -> Any:
+    """Rebuilds nested containers from their structure and their leaves in order."""
     if tree is None:
         return next(leaves)
-    kind, extra, children = tree
+    kind, children = tree[0], tree[1]
     values = [unflatten(c, leaves) for c in children]
-    if kind == "dict":
-        return dict(zip(extra, values, strict=True))
-    if kind == "named":
-        return extra(*values)
-    return tuple(values) if kind == "tuple" else values
+    if kind is dict:
+        return dict(zip(tree[2], values, strict=True))
+    if kind is list or kind is tuple:
+        return kind(values)
+    return kind(*values)
 
 
 @dataclass
@@ -110,22 +109,28 @@ class Entry:
         self.floats = [(i, s.source) for i, s in enumerate(self.slots) if s.kind == "float"]
         self.hypers = [(i, *s.source) for i, s in enumerate(self.slots) if s.kind == "hyper"]
         self.lookups = [(i, s) for i, s in enumerate(self.slots) if s.kind in ("grad", "item")]
-        self.fixed = [(i, s) for i, s in enumerate(self.slots) if s.kind == "tensor"]
-        self.scalar_view = memoryview(self.scalars)
+        self.fixed = [(i, s.source) for i, s in enumerate(self.slots) if s.kind == "tensor"]
+        marked = set(written)
+        self.written_later = [s for i, s in enumerate(self.slots) if i in marked and s.kind != "tensor"]
+        self.written_fixed = [i for i, _ in self.fixed if i in marked]
+        self.fixed_storages: list[Storage] = []
+        self.scalar_view: Any = memoryview(self.scalars)  # type: ignore[arg-type]
+        count = len(plan.outputs) - len(gradients)
+        self.fresh = [(o.shape, BY_SHORT[o.dtype], o.nbytes) for o in plan.outputs[:count]]
+        self.gradient_specs = [(o.shape, BY_SHORT[o.dtype], o.nbytes) for o in plan.outputs[count:]]
 
     def holds(self, leaves: Sequence[Any]) -> bool:
         """Whether every guard still holds."""
         if self.fixed_floats and any(leaves[i] != value for i, value in self.fixed_floats):
             return False
-        for guard in self.guards:
-            if not guard.check():
-                return False
-        return True
+        return all(guard.check() for guard in self.guards)
 
     def rebind(self) -> None:
         """Looks up what only a counted change can move: tensors read from outside."""
-        for i, slot in self.fixed:
-            self.pointers[i] = _storage_of(slot, ()).ptr
+        for i, var in self.fixed:
+            self.pointers[i] = var.storage.ptr
+        storages = dict(self.fixed)
+        self.fixed_storages = [storages[i].storage for i in self.written_fixed]
         self.epoch = state.epoch
 
     def replay(self, leaves: Sequence[Any]) -> Any:
@@ -142,24 +147,36 @@ class Entry:
             self.scalar_view[i] = mapping[key]
         for i, slot in self.lookups:
             pointers[i] = _storage_of(slot, leaves).ptr
-        plan = self.plan
-        count = len(plan.outputs) - len(self.gradients)
-        storages = [new_storage(o.shape, BY_SHORT[o.dtype], o.nbytes) for o in plan.outputs[:count]]
+        storages = [new_storage(*spec) for spec in self.fresh]
         results = [s.ptr for s in storages]
-        for k in range(len(self.gradients)):
-            tensor = self.kept_grads[k]
-            if tensor is None or not _ours_alone(tensor):
-                o = plan.outputs[count + k]
-                tensor = self.kept_grads[k] = wrap(new_storage(o.shape, BY_SHORT[o.dtype], o.nbytes))
-            tensor._var.storage.version += 1
-            results.append(tensor._var.storage.ptr)
-        plan.run(pointers, results)
-        for i in self.written:
-            _storage_of(self.slots[i], leaves).version += 1
-        for k, (place, _) in enumerate(self.gradients):
-            _var_of(place, leaves).grad = self.kept_grads[k]
+        if self.gradients:
+            results += self._gradient_memory()
+        self.plan.run(pointers, results)
+        for storage in self.fixed_storages:
+            storage.version += 1
+        for slot in self.written_later:
+            _storage_of(slot, leaves).version += 1
+        for (place, _), tensor in zip(self.gradients, self.kept_grads, strict=True):
+            (leaves[place]._var if type(place) is int else place).grad = tensor
         self.calls += 1
         return unflatten(self.tree, iter([self._leaf(r, storages, leaves) for r in self.results]))
+
+    def _gradient_memory(self) -> list[int]:
+        """Where gradients go: memory of the plan's own, unless somebody holds what an earlier replay put there."""
+        count, kept = sys.getrefcount, self.kept_grads
+        pointers = []
+        for k, tensor in enumerate(kept):
+            # References to the tensor: kept, the leaf's .grad, `tensor`, the argument. To the storage: its Var,
+            # `storage`, the argument. To the memory: the storage and the argument (a NumPy view would be one more).
+            if tensor is not None:
+                storage = tensor._var.storage
+                if count(tensor) <= 4 and count(storage) <= 3 and count(storage.array) <= 2:
+                    storage.version += 1
+                    pointers.append(storage.ptr)
+                    continue
+            tensor = kept[k] = wrap(new_storage(*self.gradient_specs[k]))
+            pointers.append(tensor._var.storage.ptr)
+        return pointers
 
     def cleared(self, cleared: list[Any], leaves: Sequence[Any]) -> None:
         """Sets `.grad` to None where the step leaves it so."""
@@ -181,13 +198,6 @@ class Entry:
 
 
 _BORDER_LEAF = Var(Storage(np.zeros(1, np.float32), (), BY_SHORT["f32"]), (), True)
-
-
-def _ours_alone(tensor: Any) -> bool:
-    """Whether only the entry and the leaf's `.grad` hold a gradient, so that a replay may write it again."""
-    # One reference each: kept_grads, the leaf, the caller's local, this parameter, getrefcount's argument.
-    storage = tensor._var.storage
-    return sys.getrefcount(tensor) <= 5 and sys.getrefcount(storage) <= 3 and memory.holders(storage.array) <= 1
 
 
 def _storage_of(slot: Slot, leaves: Sequence[Any]) -> Storage:
@@ -235,6 +245,7 @@ class Compiled:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Replays the plan for these arguments, after capturing it where there is none."""
         if state.capture is not None:
             return self._function(*args, **kwargs)
         with self._lock:
@@ -254,8 +265,8 @@ class Compiled:
             entries.append((entry, cleared, state.epoch))
             if len(entries) > MAX_TRACES:
                 raise CaptureError(
-                    f"the step {self._name()} was traced more than {MAX_TRACES} times for arguments of the same shapes, "
-                    f"because this keeps changing: {self._changing(entries)}; pass it as a float or a tensor"
+                    f"the step {self._name()} was traced over {MAX_TRACES} times for arguments of the same shapes, "
+                    f"because this keeps changing: {self._changing(entries)}; pass it as a float or tensor"
                 )
             result = entry.replay(leaves)
             entry.cleared(cleared, leaves)
@@ -270,7 +281,7 @@ class Compiled:
 
     # -- guards ---------------------------------------------------------------------------------------------------
     def _key(self, tree: Any, leaves: list[Any]) -> Any:
-        parts: list[Any] = [state.grad_enabled, repr(tree) if tree[2][1][2] else len(leaves)]
+        parts: list[Any] = [state.grad_enabled, tree]
         storages: dict[int, int] = {}
         for i, leaf in enumerate(leaves):
             if isinstance(leaf, np.ndarray):
@@ -317,7 +328,7 @@ class Compiled:
         for old, new in zip(entry.signature[0], signature[0], strict=False):
             if old != new:
                 raise CaptureError(
-                    f"{new[-1] or old[-1] or capture.user_line()}: traced again, the step {self._name()} is another one "
+                    f"{new[-1] or old[-1] or capture.user_line()}: traced again, the step {self._name()} is another "
                     f"here ({old[0]} was {new[0]} now): it reads something that changes and that a capture cannot see, "
                     "such as Python's random numbers or the clock. Pass it as an argument"
                 )
@@ -365,9 +376,7 @@ class Compiled:
                 raise
         return self._trace_once(tree, leaves, floats=False)
 
-    def _trace_once(
-        self, tree: Any, leaves: list[Any], floats: bool
-    ) -> tuple[Capture, Any, list[Any], bool, Any]:
+    def _trace_once(self, tree: Any, leaves: list[Any], floats: bool) -> tuple[Capture, Any, list[Any], bool, Any]:
         capture = Capture()
         given: list[Any] = []
         for i, leaf in enumerate(leaves):
@@ -393,8 +402,8 @@ class Compiled:
         for (name, value), mark in zip(before, marks, strict=True):
             if fingerprint(name.read()) != mark or (is_container(value) and fingerprint(value) != mark):
                 raise CaptureError(
-                    f"the step {self._name()} changes the outer object {name.text!r} while it is traced; a replay would "
-                    "not. Return the value from the step and keep it outside"
+                    f"the step {self._name()} changes the outer object {name.text!r} while it is traced; a replay "
+                    "would not. Return the value from the step and keep it outside"
                 )
             capture.guards.append(_name_guard(name, mark))
         capture.check_unchanged()
@@ -413,18 +422,16 @@ class Compiled:
         for slot in capture.slots:
             if slot.kind == "tensor" and slot.source.fn is not None and slot.source.requires_grad:
                 raise CaptureError(
-                    f"the step {self._name()} reads a tensor of shape {list(slot.source.storage.shape)} that has a history from "
+                    f"the step {self._name()} reads a tensor of shape {list(slot.source.storage.shape)} with a "
                     "outside; a backward cannot cross the border of a captured step: detach() it or compute it inside"
                 )
 
     def _signature(self, capture: Capture, outputs: list[Any]) -> Any:
         finals = [capture.read(o) for o in outputs if isinstance(o, TensorBase) and o._var.storage in capture.env]
         finals += [capture.env[s] for s in capture.writes]
-        finals += [
-            capture.read(v) for v in capture.grads.values() if v is not None and v._var.storage in capture.env
-        ]
+        finals += [capture.read(v) for v in capture.grads.values() if v is not None and v._var.storage in capture.env]
         order: dict[Node, int] = {}
-        described = []
+        described: list[tuple[Any, ...]] = []
         for node in reachable(finals):
             order[node] = len(order)
             if node.op is None:
@@ -497,7 +504,7 @@ def compile(function: Any = None, **ignored: Any) -> Any:
 
     The first call traces the function without changing anything, compiles it and runs the plan; later calls replay it
     while shapes, element types, modes and the plain values it read are the same, and trace again when they are not.
-    Learning rates and other floats of optimisers and arguments may change freely. What a call returns is its own memory.
+    Learning rates and other floats of optimisers and arguments may change freely. What a call returns is new memory.
 
     Args:
         function: a function or Module.
@@ -520,4 +527,3 @@ def compile(function: Any = None, **ignored: Any) -> Any:
     if function is None:
         return compile
     return Compiled(function)
-

@@ -1,4 +1,4 @@
-"""What a step's own code reads from around it: globals and closure variables, as guards; and what it must not assign."""
+"""What a step's own code reads from around it (globals, closure variables), as guards; what it must not assign."""
 
 from __future__ import annotations
 
@@ -83,7 +83,12 @@ def fingerprint(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return (type(value), tuple(v if isinstance(v, _PLAIN) else id(v) for v in value))
     if isinstance(value, dict):
-        return (dict, tuple((k if isinstance(k, _PLAIN) else id(k), v if isinstance(v, _PLAIN) else id(v)) for k, v in value.items()))
+        return (
+            dict,
+            tuple(
+                (k if isinstance(k, _PLAIN) else id(k), v if isinstance(v, _PLAIN) else id(v)) for k, v in value.items()
+            ),
+        )
     if isinstance(value, (set, frozenset)):
         return (type(value), len(value))
     return id(value)

@@ -101,9 +101,6 @@ class Capture:
                 )
             kind, source = self._registered.get(storage, ("tensor", tensor._var))
             node = self.add_slot(kind, source, Spec(storage.shape, storage.dtype.short), storage)
-            flag = tensor._var.requires_grad
-            var = tensor._var
-            self.guards.append(Guard("requires_grad of a tensor", lambda: var.requires_grad == flag))
         return node
 
     def add_slot(self, kind: str, source: Any, spec: Spec, storage: Storage | None, strides: Any = None) -> Node:
@@ -222,4 +219,3 @@ def proxy(capture: Capture, index: int, tensor: Any) -> Any:
 def float_proxy(capture: Capture, index: int) -> Any:
     """What stands for float argument `index`: a scalar input."""
     return capture.value(capture.add_slot("float", index, Spec((), "f64"), None))
-

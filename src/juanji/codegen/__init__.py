@@ -1,0 +1,1 @@
+"""Kernels as LLVM IR, written by Python: targets and shapes in, text out."""

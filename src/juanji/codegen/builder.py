@@ -85,9 +85,11 @@ class Builder:
         self._block = label
 
     def jump(self, label: str) -> None:
+        """Branches to `label`."""
         self.emit(f"br label %{label}")
 
     def branch(self, condition: str, then: str, other: str) -> None:
+        """Branches to `then` where `condition` holds, else to `other`."""
         self.emit(f"br i1 {condition}, label %{then}, label %{other}")
 
     @property
@@ -106,19 +108,24 @@ class Builder:
 
     # -- integers -------------------------------------------------------------------------------------
     def add(self, a: str | int, b: str | int) -> str:
+        """a + b."""
         return self.op(f"add i64 {a}, {b}")
 
     def sub(self, a: str | int, b: str | int) -> str:
+        """a - b."""
         return self.op(f"sub i64 {a}, {b}")
 
     def mul(self, a: str | int, b: str | int) -> str:
+        """a * b."""
         return self.op(f"mul i64 {a}, {b}")
 
     def min(self, a: str | int, b: str | int) -> str:
+        """The smaller of two signed integers."""
         name = self.declare("llvm.smin.i64", "i64 @llvm.smin.i64(i64, i64)")
         return self.op(f"call i64 {name}(i64 {a}, i64 {b})")
 
     def max(self, a: str | int, b: str | int) -> str:
+        """The larger of two signed integers."""
         name = self.declare("llvm.smax.i64", "i64 @llvm.smax.i64(i64, i64)")
         return self.op(f"call i64 {name}(i64 {a}, i64 {b})")
 
@@ -127,6 +134,7 @@ class Builder:
         return self.op(f"icmp {predicate} i64 {a}, {b}")
 
     def select(self, condition: str, a: str | int, b: str | int) -> str:
+        """`a` where `condition` holds, else `b`."""
         return self.op(f"select i1 {condition}, i64 {a}, i64 {b}")
 
     # -- memory ---------------------------------------------------------------------------------------
@@ -145,6 +153,7 @@ class Builder:
         return self.op(f"getelementptr i8, ptr {pointer}, i64 {offset}", "p")
 
     def load_int(self, pointer: str, offset: str | int = 0) -> str:
+        """The 64-bit integer at `pointer + offset`."""
         return self.op(f"load i64, ptr {self.at(pointer, offset)}, align 8", "i")
 
     def load(self, dtype: str, width: int, pointer: str, mask: str | None = None) -> str:

@@ -145,20 +145,14 @@ class _Fuser:
             )
         if group.kind == "reduce":
             return False
-        return (
-            group.kind == "map"
-            and child.shape == node.shape
-            and not self._depends(node, group)
-        )
+        return group.kind == "map" and child.shape == node.shape and not self._depends(node, group)
 
     def _may_merge(self, first: Group, second: Group) -> bool:
         if first.anchor is not None or second.anchor is not None:
             return False
         # Neither may reach the other through a node outside both.
         both = first.mask | second.mask
-        return not any(
-            self._reaches(child, both) for g in (first, second) for n in g.nodes for child in n.inputs
-        )
+        return not any(self._reaches(child, both) for g in (first, second) for n in g.nodes for child in n.inputs)
 
     def _reaches(self, child: Node, mask: int) -> bool:
         return not mask >> child.index & 1 and bool(self.ancestors[child] & mask)
@@ -221,7 +215,5 @@ class _Fuser:
                     order.append(group)
                     continue
                 stack2.append((group, True))
-                stack2.extend(
-                    (g, False) for g in sorted(needs[group], key=lambda g: -g.result.index) if g not in done
-                )
+                stack2.extend((g, False) for g in sorted(needs[group], key=lambda g: -g.result.index) if g not in done)
         return order

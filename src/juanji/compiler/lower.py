@@ -52,7 +52,8 @@ class Lowering:
 
     def run(self) -> Program:
         """Lowers everything; final values end in their targets."""
-        for self.position, group in enumerate(self.fused.groups):
+        for position, group in enumerate(self.fused.groups):
+            self.position = position
             self.lower(group)
         for node, access in self.targets.items():
             self._finish(node, access)
@@ -243,7 +244,7 @@ def loop_call(
         column,
     )
     step, chunks = grain or chunked(extents)
-    args: list[int | Ref] = [ref(a) for a, _ in inputs] + [ref(a) for a, _ in outputs]
+    args: list[int | Ref] = [ref(a) for a, _ in (*inputs, *outputs)]
     args += [step, *extents]
     for access, strides in (*inputs, *outputs):
         args += [s * access.item for s in strides]
@@ -269,9 +270,7 @@ def lower_map(lowering: Lowering, group: Group) -> None:
     operands = Operands(lowering, group, shape)
     inside = set(group.nodes)
     stored = [
-        n
-        for n in group.nodes
-        if n in lowering.fused.outputs or any(u not in inside for u in lowering.fused.users[n])
+        n for n in group.nodes if n in lowering.fused.outputs or any(u not in inside for u in lowering.fused.users[n])
     ]
     exprs = [operands.expr(n) for n in stored]
     indexed = any(uses_index(n) for n in group.nodes)
@@ -318,7 +317,8 @@ def _constant_view(node: Node) -> bool:
 def lower_reduce(lowering: Lowering, group: Group) -> None:
     """A reduction, with what feeds only it computed inside."""
     anchor = group.anchor
-    assert anchor is not None and anchor.op is not None
+    assert anchor is not None
+    assert anchor.op is not None
     source = anchor.inputs[0]
     shape, dims = source.shape, anchor.attr("dims")
     operands = Operands(lowering, group, shape)
@@ -332,7 +332,7 @@ def lower_reduce(lowering: Lowering, group: Group) -> None:
     main = max(operands.accesses, key=lambda a: sum(1 for s in a.strides if s))
     order = memory_order(shape, main.strides)
     kept = [d for d in order if d not in dims and shape[d] != 1]
-    gone = [d for d in order if d in dims and shape[d] != 1] or [d for d in dims][:1]
+    gone = [d for d in order if d in dims and shape[d] != 1] or list(dims)[:1]
     # The reduced dimensions of the output do not move it.
     out_strides = tuple(0 if d in dims else s for d, s in enumerate(out.strides))
     everything = [a.strides for a in operands.accesses] + [out_strides]
@@ -345,9 +345,7 @@ def lower_reduce(lowering: Lowering, group: Group) -> None:
         raise AssertionError("argmax reduces one dimension")
     if inner_kept:
         extents = (1, *kept_extents[:-1], *gone_extents, kept_extents[-1])
-        strides = [
-            (0, *k[:-1], *g, k[-1]) for k, g in zip(kept_strides, gone_strides, strict=True)
-        ]
+        strides = [(0, *k[:-1], *g, k[-1]) for k, g in zip(kept_strides, gone_strides, strict=True)]
         if len(kept_extents) > 1:
             extents, strides = extents[1:], [s[1:] for s in strides]
     else:
@@ -371,7 +369,8 @@ def lower_reduce(lowering: Lowering, group: Group) -> None:
 def lower_rows(lowering: Lowering, group: Group) -> None:
     """softmax, log_softmax and cross-entropy: reductions over a row and what is done with them, in one loop."""
     anchor = group.anchor
-    assert anchor is not None and anchor.op is not None
+    assert anchor is not None
+    assert anchor.op is not None
     x = anchor.inputs[0]
     per_row = anchor.op.name == "cross_entropy"
     dim = len(x.shape) - 1 if per_row else anchor.attr("dim")
@@ -397,15 +396,13 @@ def lower_rows(lowering: Lowering, group: Group) -> None:
     accesses = operands.accesses
     main = lowering.access(x)
     order = [d for d in memory_order(shape, main.strides) if d != dim]
-    out = lowering.result(group.result, None if per_row else memory_order(shape, main.strides))
+    out: Access = lowering.result(group.result, None if per_row else memory_order(shape, main.strides))
     if math.prod(shape) == 0:
-        if per_row and math.prod(out.shape):
-            raise IndexError("cross_entropy: there are no classes")
         return
     out_strides = (*out.strides, 0) if per_row else out.strides
     everything = [a.strides for a in accesses] + [out_strides]
     outer, outer_strides = collapse(shape, everything, order)
-    extents = (*outer, shape[dim])
+    extents: Shape = (*outer, shape[dim])
     strides = [(*o, s[dim]) for o, s in zip(outer_strides, everything, strict=True)]
     stages.append(("store_row" if per_row else "store", 0, final))
     count = len(accesses)

@@ -27,6 +27,8 @@ from juanji.target import DTYPE_BYTES
 PANEL_BYTES = 512 * 1024
 #: Multiply-adds of one job: about 10 microseconds.
 JOB_WORK = 1_000_000
+#: Matrix products with up to so many columns read B as plain rows.
+PLAIN_COLUMNS = 256
 #: Taps of a weight gradient summed in registers before they are added to the result: a second level of summation.
 GRADIENT_SEGMENT = 16
 
@@ -180,7 +182,8 @@ def extra_operands(
 def lower(lowering: Lowering, group: Group) -> None:
     """Lowers a contraction with its epilogue."""
     anchor = group.anchor
-    assert anchor is not None and anchor.op is not None
+    assert anchor is not None
+    assert anchor.op is not None
     if math.prod(anchor.shape) == 0:
         lowering.result(group.result)
         return
@@ -238,6 +241,7 @@ def image(lowering: Lowering, node: Node) -> Access:
 
 
 def image_result(lowering: Lowering, node: Node) -> Access:
+    """Where an image-like result goes: channels side by side."""
     access = lowering.result(node, channels_last(4))
     if access.strides[1] == 1 or access.shape[1] == 1:
         return access
@@ -351,16 +355,16 @@ def _weight_view(w: Access, groups: int) -> Access:
     """[out, in/groups, kh, kw] seen as [group, kh, kw, in, out]."""
     o, i, h, v = w.strides
     outs = w.shape[0] // groups
-    return Access(w.buffer, (groups, w.shape[2], w.shape[3], w.shape[1], outs), (o * outs, h, v, i, o), w.offset, w.dtype)
+    return Access(
+        w.buffer, (groups, w.shape[2], w.shape[3], w.shape[1], outs), (o * outs, h, v, i, o), w.offset, w.dtype
+    )
 
 
 def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
     x_node, w_node = anchor.inputs
     g = _geometry(anchor, x_node.shape, w_node.shape, anchor.shape)
     x, w = image(lowering, x_node), _weight_view(lowering.access(w_node), g.groups)
-    rows, cols = (
-        forward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in (0, 1)
-    )
+    rows, cols = (forward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in (0, 1))
     _slide(lowering, group, g, x, w, rows, cols, g.ins, g.outs, flipped=False)
 
 
@@ -397,12 +401,12 @@ def _weight_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
         c = grouped
     xn, xc, xy, xx = x.strides
     dn, dc, dy_row, dy_col = dy.strides
-    overlaps = [
+    down, across = (
         kernel_overlaps(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in (0, 1)
-    ]
+    )
     whole = _plane_is_line(g, x, dy)
     tables = Tables()
-    for index, rows, cols in itertools.product(range(g.groups), *overlaps):
+    for index, rows, cols in itertools.product(range(g.groups), down, across):
         (y0, y1), (x0, x1) = rows.outputs, cols.outputs
         pitch = g.dilation[1] * xx
         if whole:
@@ -451,9 +455,7 @@ def _weight_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     emit(lowering, bare, tables, x, dy, c, g.outs, a_k, dy_col, block, 0, GRADIENT_SEGMENT)
     if g.groups > 1:
         logical = lowering.program.buffer(anchor.shape, anchor.dtype)
-        split = Access(
-            logical.buffer, c.shape, (logical.strides[0] * g.outs, *logical.strides), 0, anchor.dtype
-        )
+        split = Access(logical.buffer, c.shape, (logical.strides[0] * g.outs, *logical.strides), 0, anchor.dtype)
         lowering.copy(c, split, "ungroup")
         c = logical
     lowering.where[anchor] = c
@@ -507,6 +509,11 @@ def _matmul(lowering: Lowering, group: Group, anchor: Node) -> None:
     block = ContractSpec(anchor.dtype, vectors).block(lowering.target)
     if b.strides[-1] == 1 or n == 1:
         b_k, b_block, b_batch = b.strides[-2], block, b.strides[:-2]
+    elif len(batch) == 0 and n <= PLAIN_COLUMNS:
+        # Rows this short need no panels: one transposed copy with k outside.
+        plain = lowering.program.buffer(b.shape, b.dtype)
+        lowering.copy(b, plain, "transpose")
+        b, b_k, b_block, b_batch = plain, n, block, ()
     else:
         flat = _batched_columns(b)
         b, b_block, per = _packed(lowering, anchor, flat, (k,), n, math.prod(batch), "pack")
@@ -518,9 +525,7 @@ def _matmul(lowering: Lowering, group: Group, anchor: Node) -> None:
         b_off = sum(i * s for i, s in zip(at, b_batch, strict=True))
         c_off = sum(i * s for i, s in zip(at, c.strides[:-2], strict=True))
         taps, depth = ([(0, 0)], k) if k else ([], 0)
-        tables.rect(
-            (m, 1, 1), (a_off, a.strides[-2], 0, 0), (c_off, c.strides[-2], 0, 0), taps, depth, b_off, 0
-        )
+        tables.rect((m, 1, 1), (a_off, a.strides[-2], 0, 0), (c_off, c.strides[-2], 0, 0), taps, depth, b_off, 0)
     emit(lowering, group, tables, a, b, c, n, a.strides[-1], b_k, b_block, rank - 1)
 
 

@@ -20,20 +20,20 @@ _KINDS = {
     "pool_gather": "gather",
     "pool_scatter": "index_grad",
     "avg_pool_grad": "avg_grad",
+    "max_pool_grad": "max_grad",
 }
 
 
 def lower(lowering: Lowering, group: Group) -> None:
     """Lowers one window operation with its epilogue."""
     anchor = group.anchor
-    assert anchor is not None and anchor.op is not None
+    assert anchor is not None
+    assert anchor.op is not None
     out = image_result(lowering, group.result)
     if math.prod(out.shape) == 0:
         return
     attrs = dict(anchor.attrs)
     kind, inputs = _KINDS[anchor.op.name], list(anchor.inputs)
-    if kind == "index_grad" and fused_max_gradient(inputs[1], attrs):
-        kind, inputs[1] = "max_grad", inputs[1].inputs[0]
     operands = Operands(lowering, group, group.result.shape, acc=anchor)
     epilogue: Any = operands.expr(group.result) if group.result is not anchor else None
     extras, extra_refs = extra_operands(lowering, group, operands, out, 1)
@@ -69,18 +69,6 @@ def _sizes(anchor: Node, inputs: list[Node]) -> tuple[tuple[int, int], tuple[int
     assert anchor.op is not None
     big = inputs[0].shape
     small = anchor.shape
-    if anchor.op.name in ("pool_scatter", "avg_pool_grad"):
+    if anchor.op.name in ("pool_scatter", "avg_pool_grad", "max_pool_grad"):
         big, small = anchor.shape, inputs[0].shape
     return (big[2], big[3]), (small[2], small[3])
-
-
-def fused_max_gradient(index: Node, attrs: dict[str, Any]) -> bool:
-    """Whether scattering to the maxima can find them itself: the windows do not overlap and nobody else asks."""
-    if index.op is None or index.op.name != "max_pool_index":
-        return False
-    return all(
-        s >= d * (k - 1) + 1
-        for s, d, k in zip(attrs["stride"], attrs["dilation"], attrs["kernel"], strict=True)
-    )
-
-

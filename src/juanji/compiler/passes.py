@@ -72,7 +72,27 @@ def drop_identities(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node 
     return None
 
 
-PASSES: tuple[tuple[str, Rule], ...] = (("fold constants", fold_constants), ("drop identities", drop_identities))
+def find_maxima_again(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    """Scattering to the maxima of windows that do not overlap finds them in the same pass."""
+    if node.op is None or node.op.name != "pool_scatter" or inputs[1].op is None:
+        return None
+    if inputs[1].op.name != "max_pool_index":
+        return None
+    attrs = tuple((k, v) for k, v in node.attrs if k != "x")
+    given = dict(attrs)
+    apart = all(
+        s >= d * (k - 1) + 1 for s, d, k in zip(given["stride"], given["dilation"], given["kernel"], strict=True)
+    )
+    if not apart or inputs[1].attrs != attrs:
+        return None
+    return graph.node(TABLE["max_pool_grad"], (inputs[0], inputs[1].inputs[0]), attrs, node.spec, node.line)
+
+
+PASSES: tuple[tuple[str, Rule], ...] = (
+    ("fold constants", fold_constants),
+    ("drop identities", drop_identities),
+    ("find maxima again", find_maxima_again),
+)
 
 
 def run(graph: Graph, outputs: list[Node]) -> list[Node]:

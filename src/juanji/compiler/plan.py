@@ -90,7 +90,9 @@ class Plan:
     def describe(self) -> str:
         """The kernel calls, one a line."""
         lines = [f"plan of {len(self.calls)} kernel calls, arena {self.arena_bytes:,} bytes"]
-        lines += [f"  {i:3} {type(c.spec).__name__:14} {c.chunks:5} chunks  {c.label}" for i, c in enumerate(self.calls)]
+        lines += [
+            f"  {i:3} {type(c.spec).__name__:14} {c.chunks:5} chunks  {c.label}" for i, c in enumerate(self.calls)
+        ]
         return "\n".join(lines)
 
     def profile(self, repeat: int = 20) -> list[tuple[str, float]]:
@@ -210,7 +212,11 @@ def build(
     results, written = wanted[: len(outputs)], wanted[len(outputs) :]
     slots = {
         node: Access(
-            Buffer(_span(node) * DTYPE_BYTES[node.dtype], "slot", node.slot), node.shape, node.strides or (), 0, node.dtype
+            Buffer(_span(node) * DTYPE_BYTES[node.dtype], "slot", node.slot),
+            node.shape,
+            node.strides or (),
+            0,
+            node.dtype,
         )
         for node in graph.slots
     }

@@ -143,6 +143,4 @@ def _check_frame(where: str) -> None:
             f"it announces a header of {header} bytes and has {size} bytes in all"
         )
     if header > LARGEST_HEADER:
-        raise DataError(
-            f"{where!r} has a header of {header} bytes; more than {LARGEST_HEADER} are not accepted"
-        )
+        raise DataError(f"{where!r} has a header of {header} bytes; more than {LARGEST_HEADER} are not accepted")

@@ -110,13 +110,11 @@ class _Check:
         self.arrays = arrays
         if not isinstance(description, dict) or description.get("format") != _FORMAT:
             raise DataError(
-                f"{where!r} is not a model that Juanji saved: it holds weights, "
-                "but not which network they belong to"
+                f"{where!r} is not a model that Juanji saved: it holds weights, but not which network they belong to"
             )
         if description.get("version") != _VERSION:
             raise self.wrong(
-                f"it has model format {str(description.get('version'))[:40]!r}; "
-                f"this version of Juanji reads {_VERSION}"
+                f"it has model format {str(description.get('version'))[:40]!r}; this version of Juanji reads {_VERSION}"
             )
         self.description = description
 
@@ -132,9 +130,7 @@ class _Check:
     def model(self) -> LoadedModel:
         architecture = self.entry("architecture", str)
         if architecture not in zoo.list():
-            raise self.wrong(
-                f"its architecture {architecture[:60]!r} is unknown; the zoo has {', '.join(zoo.list())}"
-            )
+            raise self.wrong(f"its architecture {architecture[:60]!r} is unknown; the zoo has {', '.join(zoo.list())}")
         classes = self.entry("classes", list)
         if not classes or len(classes) > _MOST_CLASSES or not all(isinstance(c, str) for c in classes):
             raise self.wrong("classes is not a list of names")

@@ -91,9 +91,8 @@ class Preprocessing:
         """
         names = set(cls.__dataclass_fields__)
         if not isinstance(value, dict) or not set(value) <= names or not {"size", "mode"} <= set(value):
-            fields = ", ".join(sorted(names))
             raise DataError(
-                f"preprocessing is {str(value)[:80]}; its fields are {fields}; size and mode must be"
+                f"preprocessing is {str(value)[:80]}; it has size and mode, and any of {', '.join(sorted(names))}"
             )
         for name in ("size", "mean", "std"):
             if name in value and not isinstance(value[name], list):
@@ -175,9 +174,7 @@ def border_level(grey: NDArray[np.uint8]) -> float:
     return float(np.median([corner.mean() for corner in corners]))
 
 
-def _fitted(
-    picture: NDArray[np.uint8], size: tuple[int, int], filter_: Image.Resampling
-) -> NDArray[np.uint8]:
+def _fitted(picture: NDArray[np.uint8], size: tuple[int, int], filter_: Image.Resampling) -> NDArray[np.uint8]:
     """The whole picture within `size`, its shape kept, padded with the median of its own border."""
     height, width = picture.shape[:2]
     scale = min(size[0] / height, size[1] / width)
@@ -193,9 +190,7 @@ def _fitted(
     return result
 
 
-def _centred(
-    picture: NDArray[np.uint8], size: tuple[int, int], filter_: Image.Resampling
-) -> NDArray[np.uint8]:
+def _centred(picture: NDArray[np.uint8], size: tuple[int, int], filter_: Image.Resampling) -> NDArray[np.uint8]:
     """Bright ink on a dark ground, placed as MNIST's makers did: in a box of 20/28, by its centre of mass."""
     ground = int(border_level(picture))
     ink = np.clip(picture.astype(np.int32) - ground, 0, 255)

@@ -23,9 +23,7 @@ def _geometry(attrs: dict[str, Any]) -> dict[str, Any]:
 def _conv_shape(specs: Sequence[Spec], attrs: dict[str, Any]) -> Spec:
     x, w = specs
     name = f"conv{len(w.shape) - 2}d"
-    shape = conv_output(
-        x.shape, w.shape, attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"], name
-    )
+    shape = conv_output(x.shape, w.shape, attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"], name)
     return Spec(shape, x.dtype)
 
 
@@ -43,7 +41,7 @@ def _size(c: Context, i: int) -> tuple[int, ...]:
     return c.shape(i)[2:]
 
 
-conv = register(
+conv: Op = register(
     Op(
         "conv",
         _conv_shape,
@@ -57,7 +55,7 @@ conv = register(
     )
 )
 #: (gradient of the output, weight) -> gradient of the input, whose spatial `size` is given; a transposed convolution.
-conv_input_grad = register(
+conv_input_grad: Op = register(
     Op(
         "conv_input_grad",
         _input_grad_shape,
@@ -71,7 +69,7 @@ conv_input_grad = register(
     )
 )
 #: (gradient of the output, input) -> gradient of the weight, whose `kernel` size is given.
-conv_weight_grad = register(
+conv_weight_grad: Op = register(
     Op(
         "conv_weight_grad",
         _weight_grad_shape,
@@ -105,7 +103,7 @@ def transpose_last(value: Any) -> Any:
 
 
 #: [..., m, k] @ [..., k, n] with equal batch dimensions.
-matmul = register(
+matmul: Op = register(
     Op(
         "matmul",
         _matmul_shape,
@@ -131,7 +129,7 @@ def _linear_shape(specs: Sequence[Spec], attrs: dict[str, Any]) -> Spec:
 
 
 #: [m, in] and weight [out, in] -> [m, out]; its own record because both gradients then need no transposed copy.
-linear = register(
+linear: Op = register(
     Op(
         "linear",
         _linear_shape,

@@ -44,25 +44,25 @@ def _comparison(name: str) -> Op:
     return register(Op(name, _predicate, "map", (None, None), ("", ""), expr))
 
 
-neg = _unary("neg", lambda c: neg(c.g), "", linear=True)
-abs_ = _unary("abs", lambda c: mul(c.g, sign(c.x(0))), "0")
-sign = _unary("sign", lambda c: mul(c.g, zero_like(c.g)), "")
-exp = _unary("exp", lambda c: mul(c.g, c.out), "o")
-expm1 = _unary("expm1", lambda c: mul(c.g, c.out + 1), "o")
-log = _unary("log", lambda c: div(c.g, c.x(0)), "0")
-log1p = _unary("log1p", lambda c: div(c.g, c.x(0) + 1), "0")
-sqrt = _unary("sqrt", lambda c: div(c.g, c.out * 2), "o")
-rsqrt = _unary("rsqrt", lambda c: mul(c.g, c.out * c.out * c.out * -0.5), "o")
-reciprocal = _unary("reciprocal", lambda c: neg(mul(c.g, c.out * c.out)), "o")
-tanh = _unary("tanh", lambda c: mul(c.g, 1 - c.out * c.out), "o")
-sigmoid = _unary("sigmoid", lambda c: mul(c.g, c.out * (1 - c.out)), "o")
-erf = _unary("erf", lambda c: mul(c.g, exp(neg(c.x(0) * c.x(0))) * 1.1283791670955126), "0")
-sin = _unary("sin", lambda c: mul(c.g, cos(c.x(0))), "0")
-cos = _unary("cos", lambda c: neg(mul(c.g, sin(c.x(0)))), "0")
-floor = _unary("floor", lambda c: mul(c.g, zero_like(c.g)), "")
-ceil = _unary("ceil", lambda c: mul(c.g, zero_like(c.g)), "")
-trunc = _unary("trunc", lambda c: mul(c.g, zero_like(c.g)), "")
-round_ = _unary("round", lambda c: mul(c.g, zero_like(c.g)), "")
+neg: Op = _unary("neg", lambda c: neg(c.g), "", linear=True)
+abs_: Op = _unary("abs", lambda c: mul(c.g, sign(c.x(0))), "0")
+sign: Op = _unary("sign", lambda c: mul(c.g, zero_like(c.g)), "")
+exp: Op = _unary("exp", lambda c: mul(c.g, c.out), "o")
+expm1: Op = _unary("expm1", lambda c: mul(c.g, c.out + 1), "o")
+log: Op = _unary("log", lambda c: div(c.g, c.x(0)), "0")
+log1p: Op = _unary("log1p", lambda c: div(c.g, c.x(0) + 1), "0")
+sqrt: Op = _unary("sqrt", lambda c: div(c.g, c.out * 2), "o")
+rsqrt: Op = _unary("rsqrt", lambda c: mul(c.g, c.out * c.out * c.out * -0.5), "o")
+reciprocal: Op = _unary("reciprocal", lambda c: neg(mul(c.g, c.out * c.out)), "o")
+tanh: Op = _unary("tanh", lambda c: mul(c.g, 1 - c.out * c.out), "o")
+sigmoid: Op = _unary("sigmoid", lambda c: mul(c.g, c.out * (1 - c.out)), "o")
+erf: Op = _unary("erf", lambda c: mul(c.g, exp(neg(c.x(0) * c.x(0))) * 1.1283791670955126), "0")
+sin: Op = _unary("sin", lambda c: mul(c.g, cos(c.x(0))), "0")
+cos: Op = _unary("cos", lambda c: neg(mul(c.g, sin(c.x(0)))), "0")
+floor: Op = _unary("floor", lambda c: mul(c.g, zero_like(c.g)), "")
+ceil: Op = _unary("ceil", lambda c: mul(c.g, zero_like(c.g)), "")
+trunc: Op = _unary("trunc", lambda c: mul(c.g, zero_like(c.g)), "")
+round_: Op = _unary("round", lambda c: mul(c.g, zero_like(c.g)), "")
 
 
 def zero_like(value: Any) -> Any:
@@ -74,7 +74,7 @@ def _relu_expr(args: list[Any], attrs: dict[str, Any], dtype: str) -> Any:
     return ("max", dtype, args[0], ("const", dtype, 0))
 
 
-relu = register(Op("relu", _arithmetic, "map", (lambda c: relu_grad(c.g, c.out),), ("o",), _relu_expr))
+relu: Op = register(Op("relu", _arithmetic, "map", (lambda c: relu_grad(c.g, c.out),), ("o",), _relu_expr))
 
 
 def _relu_grad_expr(args: list[Any], attrs: dict[str, Any], dtype: str) -> Any:
@@ -82,7 +82,7 @@ def _relu_grad_expr(args: list[Any], attrs: dict[str, Any], dtype: str) -> Any:
 
 
 #: (gradient, output of relu) -> gradient where the output is positive. NaN outputs pass nothing.
-relu_grad = register(
+relu_grad: Op = register(
     Op(
         "relu_grad",
         _arithmetic,
@@ -94,15 +94,15 @@ relu_grad = register(
     )
 )
 
-add = _binary("add", (lambda c: c.g, lambda c: c.g), ("", ""))
-sub = _binary("sub", (lambda c: c.g, lambda c: neg(c.g)), ("", ""))
-mul = _binary("mul", (lambda c: mul(c.g, c.x(1)), lambda c: mul(c.g, c.x(0))), ("1", "0"), (0, 1))
-div = _binary(
+add: Op = _binary("add", (lambda c: c.g, lambda c: c.g), ("", ""))
+sub: Op = _binary("sub", (lambda c: c.g, lambda c: neg(c.g)), ("", ""))
+mul: Op = _binary("mul", (lambda c: mul(c.g, c.x(1)), lambda c: mul(c.g, c.x(0))), ("1", "0"), (0, 1))
+div: Op = _binary(
     "div", (lambda c: div(c.g, c.x(1)), lambda c: neg(div(mul(c.g, c.x(0)), mul(c.x(1), c.x(1))))), ("1", "01"), (0,)
 )
-floordiv = _binary("floordiv", (None, None), ("", ""))
-truncdiv = _binary("truncdiv", (None, None), ("", ""))
-rem = _binary("rem", (lambda c: c.g, lambda c: neg(mul(c.g, floor(div(c.x(0), c.x(1)))))), ("", "01"))
+floordiv: Op = _binary("floordiv", (None, None), ("", ""))
+truncdiv: Op = _binary("truncdiv", (None, None), ("", ""))
+rem: Op = _binary("rem", (lambda c: c.g, lambda c: neg(mul(c.g, floor(div(c.x(0), c.x(1)))))), ("", "01"))
 
 
 def _pow_exponent_grad(c: Context) -> Any:
@@ -116,7 +116,7 @@ def _pow_base_grad(c: Context) -> Any:
     return mul(c.g, where(eq(exponent, zero_like(exponent)), zero_like(c.g), exponent * pow_(base, exponent - 1)))
 
 
-pow_ = _binary("pow", (_pow_base_grad, _pow_exponent_grad), ("01", "01o"))
+pow_: Op = _binary("pow", (_pow_base_grad, _pow_exponent_grad), ("01", "01o"))
 
 
 def _winner(i: int) -> Gradient:
@@ -141,20 +141,27 @@ def _extremum(name: str, expression: str, largest: bool) -> Op:
 
         return grad
 
-    return register(
-        Op(name, _arithmetic, "map", (with_kind(_winner(0)), with_kind(_winner(1))), ("01", "01"), expr)
-    )
+    return register(Op(name, _arithmetic, "map", (with_kind(_winner(0)), with_kind(_winner(1))), ("01", "01"), expr))
 
 
-maximum = _extremum("maximum", "max", True)
-minimum = _extremum("minimum", "min", False)
+maximum: Op = _extremum("maximum", "max", True)
+minimum: Op = _extremum("minimum", "min", False)
 
-lt, le, gt, ge, eq, ne = (_comparison(n) for n in ("lt", "le", "gt", "ge", "eq", "ne"))
-bitwise_and, bitwise_or, bitwise_xor = (_binary(n, (None, None), ("", "")) for n in ("and", "or", "xor"))
-bitwise_not = register(
+lt: Op = _comparison("lt")
+le: Op = _comparison("le")
+gt: Op = _comparison("gt")
+ge: Op = _comparison("ge")
+eq: Op = _comparison("eq")
+ne: Op = _comparison("ne")
+bitwise_and: Op = _binary("and", (None, None), ("", ""))
+bitwise_or: Op = _binary("or", (None, None), ("", ""))
+bitwise_xor: Op = _binary("xor", (None, None), ("", ""))
+bitwise_not: Op = register(
     Op("not", _arithmetic, "map", (None,), ("",), lambda args, attrs, dtype: ("not", dtype, args[0]))
 )
-isnan = register(Op("isnan", _predicate, "map", (None,), ("",), lambda args, attrs, dtype: ("isnan", "b1", args[0])))
+isnan: Op = register(
+    Op("isnan", _predicate, "map", (None,), ("",), lambda args, attrs, dtype: ("isnan", "b1", args[0]))
+)
 
 
 def logical_and(a: Any, b: Any) -> Any:
@@ -169,7 +176,7 @@ def _where_shape(specs: Sequence[Spec], attrs: dict[str, Any]) -> Spec:
 
 
 #: (condition, a, b) -> a where the condition holds, else b.
-where = register(
+where: Op = register(
     Op(
         "where",
         _where_shape,
@@ -190,7 +197,7 @@ def _cast_shape(specs: Sequence[Spec], attrs: dict[str, Any]) -> Spec:
     return Spec(specs[0].shape, attrs["dtype"])
 
 
-cast = register(
+cast: Op = register(
     Op(
         "cast",
         _cast_shape,
@@ -203,7 +210,7 @@ cast = register(
 )
 
 #: A copy in memory of its own, contiguous.
-copy = register(Op("copy", _arithmetic, "map", (lambda c: c.g,), ("",), lambda args, attrs, dtype: args[0], (0,)))
+copy: Op = register(Op("copy", _arithmetic, "map", (lambda c: c.g,), ("",), lambda args, attrs, dtype: args[0], (0,)))
 
 
 def _source_shape(specs: Sequence[Spec], attrs: dict[str, Any]) -> Spec:
@@ -211,11 +218,11 @@ def _source_shape(specs: Sequence[Spec], attrs: dict[str, Any]) -> Spec:
 
 
 #: One value everywhere; in a graph it is part of the kernels that use it.
-const = register(
+const: Op = register(
     Op("const", _source_shape, "source", expr=lambda args, attrs, dtype: ("const", dtype, attrs["value"]))
 )
 #: 0, 1, 2 ... in C order.
-iota = register(
+iota: Op = register(
     Op("iota", _source_shape, "source", expr=lambda args, attrs, dtype: ("cast", dtype, ("index", "i64")))
 )
 
@@ -227,7 +234,7 @@ def _uniform_shape(specs: Sequence[Spec], attrs: dict[str, Any]) -> Spec:
 
 
 #: (key, offset) -> uniform numbers in [0, 1): element i is Philox-4x32-10 of counter offset + i under the key.
-uniform = register(
+uniform: Op = register(
     Op(
         "uniform",
         _uniform_shape,

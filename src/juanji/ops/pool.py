@@ -46,7 +46,7 @@ def _pooled(name: str, dtype: str | None = None) -> Any:
     return rule
 
 
-max_pool = register(
+max_pool: Op = register(
     Op(
         "max_pool",
         _pooled("max_pool2d"),
@@ -56,7 +56,7 @@ max_pool = register(
     )
 )
 #: Where each window's first maximum is, as h * W + w in the image plane (int64).
-max_pool_index = register(Op("max_pool_index", _pooled("max_pool2d", "i64"), "window", (None,), ("",)))
+max_pool_index: Op = register(Op("max_pool_index", _pooled("max_pool2d", "i64"), "window", (None,), ("",)))
 
 
 def _windows_of(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _windows_of(attrs: dict[str, Any]) -> dict[str, Any]:
 
 
 #: (values at windows, positions) -> a plane of shape `x` with the values added at the positions.
-pool_scatter = register(
+pool_scatter: Op = register(
     Op(
         "pool_scatter",
         lambda specs, attrs: Spec(attrs["x"], specs[0].dtype),
@@ -76,12 +76,19 @@ pool_scatter = register(
 )
 
 
+#: (gradient at windows, input of the pooling) -> gradient of the input. What `pool_scatter` at the input's own maxima
+#: becomes when windows do not overlap: the compiler writes it, gradients never see it.
+max_pool_grad: Op = register(
+    Op("max_pool_grad", lambda specs, attrs: specs[1], "window", (None, None), ("", ""), linear=(0,))
+)
+
+
 def _gather_shape(specs: Sequence[Spec], attrs: dict[str, Any]) -> Spec:
     return Spec(specs[1].shape, specs[0].dtype)
 
 
 #: (plane, positions) -> the plane's values at the positions.
-pool_gather = register(
+pool_gather: Op = register(
     Op(
         "pool_gather",
         _gather_shape,
@@ -91,7 +98,7 @@ pool_gather = register(
         linear=(0,),
     )
 )
-avg_pool = register(
+avg_pool: Op = register(
     Op(
         "avg_pool",
         _pooled("avg_pool2d"),
@@ -101,7 +108,7 @@ avg_pool = register(
         linear=(0,),
     )
 )
-avg_pool_grad = register(
+avg_pool_grad: Op = register(
     Op(
         "avg_pool_grad",
         lambda specs, attrs: Spec(attrs["x"], specs[0].dtype),

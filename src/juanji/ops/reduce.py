@@ -72,9 +72,7 @@ def positions(shape: tuple[int, ...], dim: int) -> Any:
     return reshape(index, shape=tuple(shape[dim] if i == dim else 1 for i in range(len(shape))))
 
 
-sum_ = register(
-    Op("sum", _reduced, "reduce", (lambda c: expand(c.g, shape=c.shape(0)),), ("",), linear=(0,))
-)
+sum_: Op = register(Op("sum", _reduced, "reduce", (lambda c: expand(c.g, shape=c.shape(0)),), ("",), linear=(0,)))
 
 
 def _prod_grad(c: Context) -> Any:
@@ -87,16 +85,16 @@ def _prod_grad(c: Context) -> Any:
     return mul(c.g, others)
 
 
-prod = register(Op("prod", _reduced, "reduce", (_prod_grad,), ("0o",)))
-amax = register(Op("amax", _nonempty("amax"), "reduce", (_shared,), ("0o",)))
-amin = register(Op("amin", _nonempty("amin"), "reduce", (_shared,), ("0o",)))
+prod: Op = register(Op("prod", _reduced, "reduce", (_prod_grad,), ("0o",)))
+amax: Op = register(Op("amax", _nonempty("amax"), "reduce", (_shared,), ("0o",)))
+amin: Op = register(Op("amin", _nonempty("amin"), "reduce", (_shared,), ("0o",)))
 #: As amax over one dimension, but the whole gradient goes to the first maximum: `max(dim)` of PyTorch.
-max_first = register(Op("max_first", _nonempty("max"), "reduce", (_first("argmax"),), ("0",)))
-min_first = register(Op("min_first", _nonempty("min"), "reduce", (_first("argmin"),), ("0",)))
-argmax = register(Op("argmax", _nonempty("argmax", "i64"), "reduce", (None,), ("",)))
-argmin = register(Op("argmin", _nonempty("argmin", "i64"), "reduce", (None,), ("",)))
-any_ = register(Op("any", _bool, "reduce", (None,), ("",)))
-all_ = register(Op("all", _bool, "reduce", (None,), ("",)))
+max_first: Op = register(Op("max_first", _nonempty("max"), "reduce", (_first("argmax"),), ("0",)))
+min_first: Op = register(Op("min_first", _nonempty("min"), "reduce", (_first("argmin"),), ("0",)))
+argmax: Op = register(Op("argmax", _nonempty("argmax", "i64"), "reduce", (None,), ("",)))
+argmin: Op = register(Op("argmin", _nonempty("argmin", "i64"), "reduce", (None,), ("",)))
+any_: Op = register(Op("any", _bool, "reduce", (None,), ("",)))
+all_: Op = register(Op("all", _bool, "reduce", (None,), ("",)))
 
 #: The loop generator's name of each reduction.
 REDUCTION = {
@@ -122,7 +120,7 @@ def _along(c: Context) -> tuple[int, ...]:
     return (c.attrs["dim"],)
 
 
-softmax = register(
+softmax: Op = register(
     Op(
         "softmax",
         _same,
@@ -131,7 +129,7 @@ softmax = register(
         ("o",),
     )
 )
-log_softmax = register(
+log_softmax: Op = register(
     Op(
         "log_softmax",
         _same,
@@ -178,6 +176,6 @@ def _cross_entropy_grad(c: Context) -> Any:
 
 #: (logits [..., C], class [...], weight [C]) -> loss [...]: -w_t log softmax(x)_t with label smoothing; zero for rows
 #: of class `ignore_index`; NaN for a class outside 0..C-1 (eager calls raise before they come here).
-cross_entropy = register(
+cross_entropy: Op = register(
     Op("cross_entropy", _cross_entropy_shape, "rows", (_cross_entropy_grad, None, None), ("012", "", ""))
 )

@@ -46,7 +46,7 @@ def _is(name: str) -> Callable[[Reference], Reference]:
     return keep
 
 
-for _name, _function in {
+_PLAIN: dict[str, Reference] = {
     "neg": np.negative,
     "abs": np.abs,
     "sign": np.sign,
@@ -80,8 +80,8 @@ for _name, _function in {
     "isnan": np.isnan,
     "where": np.where,
     "matmul": np.matmul,
-}.items():
-    _TABLE[_name] = _function
+}
+_TABLE.update(_PLAIN)
 
 _TABLE["rsqrt"] = lambda x: 1 / np.sqrt(x)
 _TABLE["reciprocal"] = lambda x: 1 / x
@@ -101,8 +101,8 @@ _TABLE["iota"] = lambda shape, dtype: np.arange(math.prod(shape), dtype=BY_SHORT
 _TABLE["linear"] = lambda x, w: x @ w.T
 
 
-def philox(counter: int, key: int) -> int:
-    """The first 32-bit word of Philox-4x32-10 (Salmon et al. 2011) of a 64-bit counter and key."""
+def philox(counter: int, key: int) -> tuple[int, int]:
+    """The first two 32-bit words of Philox-4x32-10 (Salmon et al. 2011) of a 64-bit counter and key."""
     word = [counter & 0xFFFFFFFF, (counter >> 32) & 0xFFFFFFFF, 0, 0]
     low, high = key & 0xFFFFFFFF, (key >> 32) & 0xFFFFFFFF
     for _ in range(10):
@@ -114,13 +114,17 @@ def philox(counter: int, key: int) -> int:
             first & 0xFFFFFFFF,
         ]
         low, high = (low + 0x9E3779B9) & 0xFFFFFFFF, (high + 0xBB67AE85) & 0xFFFFFFFF
-    return word[0]
+    return word[0], word[1]
 
 
 @_is("uniform")
 def _uniform(key: Array, offset: Array, shape: tuple[int, ...], dtype: str) -> Array:
     words = [philox(int(offset) + i, int(key)) for i in range(math.prod(shape))]
-    return np.array([(w >> 8) * 2.0**-24 for w in words], BY_SHORT[dtype].numpy).reshape(shape)
+    if dtype == "f32":
+        numbers = [(first >> 8) * 2.0**-24 for first, _ in words]
+    else:
+        numbers = [((first << 32 | second) >> 11) * 2.0**-53 for first, second in words]
+    return np.array(numbers, BY_SHORT[dtype].numpy).reshape(shape)
 
 
 # -- reductions and rows ----------------------------------------------------------------------------------
@@ -199,9 +203,7 @@ def _taps(
     """(output position, kernel position, input position) of every product of one channel pair."""
     for o in itertools.product(*map(range, out)):
         for k in itertools.product(*map(range, kernel)):
-            i = tuple(
-                a * s + b * d - p[0] for a, b, s, d, p in zip(o, k, stride, dilation, padding, strict=True)
-            )
+            i = tuple(a * s + b * d - p[0] for a, b, s, d, p in zip(o, k, stride, dilation, padding, strict=True))
             if all(0 <= a < n for a, n in zip(i, x, strict=True)):
                 yield o, k, i
 
@@ -236,9 +238,7 @@ def _conv_input_grad(g: Array, w: Array, size: Any, stride: Any, padding: Any, d
 
 
 @_is("conv_weight_grad")
-def _conv_weight_grad(
-    g: Array, x: Array, kernel: Any, stride: Any, padding: Any, dilation: Any, groups: int
-) -> Array:
+def _conv_weight_grad(g: Array, x: Array, kernel: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
     per_in, per_out = x.shape[1] // groups, g.shape[1] // groups
     out = np.zeros((g.shape[1], per_in, *kernel), g.dtype)
     for o, k, i in _taps(x.shape[2:], g.shape[2:], tuple(kernel), stride, padding, dilation):
@@ -284,14 +284,13 @@ def _max_pool_index(x: Array, kernel: Any, stride: Any, padding: Any, dilation: 
 
 @_is("pool_gather")
 def _pool_gather(v: Array, index: Array, **attrs: Any) -> Array:
-    return np.take_along_axis(v.reshape(*v.shape[:2], -1), index.reshape(*index.shape[:2], -1), 2).reshape(
-        index.shape
-    )
+    flat = np.take_along_axis(v.reshape(*v.shape[:2], -1), index.reshape(*index.shape[:2], -1), 2)
+    return np.asarray(flat.reshape(index.shape))
 
 
 @_is("max_pool")
 def _max_pool(x: Array, **attrs: Any) -> Array:
-    return _pool_gather(x, _max_pool_index(x, **attrs))
+    return np.asarray(_pool_gather(x, _max_pool_index(x, **attrs)))
 
 
 @_is("pool_scatter")
@@ -300,6 +299,11 @@ def _pool_scatter(g: Array, index: Array, x: Any, **attrs: Any) -> Array:
     for n, c in np.ndindex(*x[:2]):
         np.add.at(out[n, c], index[n, c].reshape(-1), g[n, c].reshape(-1))
     return out.reshape(x)
+
+
+@_is("max_pool_grad")
+def _max_pool_grad(g: Array, x: Array, **attrs: Any) -> Array:
+    return np.asarray(_pool_scatter(g, _max_pool_index(x, **attrs), x.shape, **attrs))
 
 
 def _divisor(inside: list[Any], padded: int, count_include_pad: bool, divisor: int) -> int:

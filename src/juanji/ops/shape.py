@@ -46,15 +46,13 @@ def unbroadcast(value: Any, shape: Shape) -> Any:
     if have == shape:
         return value
     lead = len(have) - len(shape)
-    dims = tuple(range(lead)) + tuple(
-        i for i in range(lead, len(have)) if shape[i - lead] == 1 and have[i] != 1
-    )
+    dims = tuple(range(lead)) + tuple(i for i in range(lead, len(have)) if shape[i - lead] == 1 and have[i] != 1)
     if dims:
         value = sum_(value, dims=dims)
     return reshape(value, shape=shape) if lead else value
 
 
-reshape = register(
+reshape: Op = register(
     Op("reshape", _reshape_shape, "view", (lambda c: reshape(c.g, shape=c.shape(0)),), ("",), linear=(0,))
 )
 
@@ -64,7 +62,7 @@ def _permute_grad(c: Context) -> Any:
     return permute(c.g, dims=tuple(dims.index(i) for i in range(len(dims))))
 
 
-permute = register(Op("permute", _permute_shape, "view", (_permute_grad,), ("",), linear=(0,)))
+permute: Op = register(Op("permute", _permute_shape, "view", (_permute_grad,), ("",), linear=(0,)))
 
 
 def _slice_grad(c: Context) -> Any:
@@ -72,8 +70,8 @@ def _slice_grad(c: Context) -> Any:
     return view_write(zeros, c.g, chain=(("slice", (("bounds", c.attrs["bounds"]),)),))
 
 
-slice_ = register(Op("slice", _slice_shape, "view", (_slice_grad,), ("",), linear=(0,)))
-expand = register(
+slice_: Op = register(Op("slice", _slice_shape, "view", (_slice_grad,), ("",), linear=(0,)))
+expand: Op = register(
     Op("expand", _expand_shape, "view", (lambda c: unbroadcast(c.g, c.shape(0)),), ("",), linear=(0,))
 )
 VIEWS = {op.name: op for op in (reshape, permute, slice_, expand)}
@@ -105,7 +103,7 @@ def _write_base_grad(c: Context) -> Any:
 
 
 #: (base, value) -> base with the region that `chain` shows replaced by value.
-view_write = register(
+view_write: Op = register(
     Op(
         "view_write",
         _write_shape,

@@ -1,0 +1,1 @@
+"""Compiling kernels, memory, and running plans."""

@@ -33,9 +33,11 @@ def scalar(value: Any, dtype: DType) -> Any:
         if len(_scalars) >= 512:
             _scalars.clear()
         if not dtype.is_floating_point and dtype.short != "b1":
-            value = (int(value) + 2 ** (8 * dtype.itemsize - 1)) % 2 ** (8 * dtype.itemsize) - 2 ** (
-                8 * dtype.itemsize - 1
-            ) if dtype.is_signed else int(value) % 256
+            value = (
+                (int(value) + 2 ** (8 * dtype.itemsize - 1)) % 2 ** (8 * dtype.itemsize) - 2 ** (8 * dtype.itemsize - 1)
+                if dtype.is_signed
+                else int(value) % 256
+            )
         found = _scalars[key] = wrap(Storage(np.full(1, value, dtype.numpy), (), dtype))
     return found
 

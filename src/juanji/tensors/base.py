@@ -25,7 +25,6 @@ from juanji.ops.shape import VIEWS, Chain, chain_spec, view_write
 from juanji.runtime import memory
 from juanji.spec import Shape, Spec, contiguous_strides, reshape_strides, show
 
-
 #: `juanji.tensors.methods.Tensor`, which completes `TensorBase` and says so by `set_class`.
 Tensor = Any
 _class: list[type[Any]] = []
@@ -60,7 +59,7 @@ class Storage:
 
     def __del__(self) -> None:
         # Memory goes back to the allocator unless a NumPy array still shows it.
-        if self.pooled and memory.holders(self.array) <= 1:
+        if self.pooled and self.array is not None and memory.holders(self.array) <= 1:
             memory.release(self.array, self.ptr)
 
     def current_version(self) -> int:
@@ -92,7 +91,7 @@ class Var:
 class TensorBase:
     """The data structure of a tensor and its views; `Tensor` adds what users call."""
 
-    __slots__ = ("__weakref__", "_edge", "chain", "dtype", "offset", "shape", "strides", "_var")
+    __slots__ = ("__weakref__", "_edge", "_var", "chain", "dtype", "offset", "shape", "strides")
 
     _var: Var
     chain: Chain
@@ -100,6 +99,7 @@ class TensorBase:
     strides: Shape
     offset: int
     dtype: DType
+    _edge: tuple[Any, Any] | None
 
     @property
     def storage(self) -> Storage:
@@ -176,8 +176,10 @@ class TensorBase:
             return base
         cached = self._edge
         if cached is not None and cached[0] is base:
-            return cached[1]
-        edge, spec = base, chain_spec(Spec(var.storage.shape, self.dtype.short), var.region)
+            known: Function | Var = cached[1]
+            return known
+        edge: Function | Var = base
+        spec = chain_spec(Spec(var.storage.shape, self.dtype.short), var.region)
         for name, attrs in self.chain:
             out = VIEWS[name].shape((spec,), dict(attrs))
             edge = Function(VIEWS[name], dict(attrs), (edge,), (spec,), out)
@@ -186,11 +188,9 @@ class TensorBase:
         return edge
 
 
-def make(
-    cls: type[Any], var: Var, chain: Chain, shape: Shape, strides: Shape, offset: int, dtype: DType
-) -> Any:
+def make(cls: type[Any], var: Var, chain: Chain, shape: Shape, strides: Shape, offset: int, dtype: DType) -> Any:
     """A tensor of class `cls` from its parts."""
-    tensor = cls.__new__(cls)
+    tensor: Any = object.__new__(cls)
     tensor._var, tensor.chain, tensor.shape, tensor.strides = var, chain, shape, strides
     tensor.offset, tensor.dtype, tensor._edge = offset, dtype, None
     return tensor
@@ -214,8 +214,7 @@ def _view_layout(tensor: Any, name: str, attrs: dict[str, Any], out: Shape) -> t
     if name == "expand":
         lead = len(out) - len(tensor.shape)
         return tuple(
-            0 if i < lead or (tensor.shape[i - lead] == 1 and e != 1) else strides[i - lead]
-            for i, e in enumerate(out)
+            0 if i < lead or (tensor.shape[i - lead] == 1 and e != 1) else strides[i - lead] for i, e in enumerate(out)
         ), offset
     found = reshape_strides(tensor.shape, strides, out)
     return None if found is None else (found, offset)
@@ -258,7 +257,7 @@ def compute(op: Op, inputs: Sequence[Any], attrs: Attrs) -> Tensor:
 
 
 def dispatch(op: Op, inputs: Sequence[Any], attrs: Attrs) -> Tensor:
-    """Applies an operation to tensors: views share memory, the rest is computed; recorded where a gradient is wanted."""
+    """Applies an operation to tensors: views share memory, the rest is computed; recorded if a gradient is wanted."""
     if op.kind == "view":
         shown = view(inputs[0], op.name, attrs)
         if shown is not None:
@@ -378,13 +377,17 @@ def as_array(tensor: Any) -> NDArray[Any]:
     if not tensor.shape and not tensor.offset:
         return np.ndarray((), tensor.dtype.numpy, storage.array.data)
     item = tensor.dtype.itemsize
-    return np.ndarray(
-        tensor.shape,
-        tensor.dtype.numpy,
-        storage.array.data,
-        tensor.offset * item,
-        tuple(s * item for s in tensor.strides),
-    ) if math.prod(tensor.shape) else np.zeros(tensor.shape, tensor.dtype.numpy)
+    return (
+        np.ndarray(
+            tensor.shape,
+            tensor.dtype.numpy,
+            storage.array.data,
+            tensor.offset * item,
+            tuple(s * item for s in tensor.strides),
+        )
+        if math.prod(tensor.shape)
+        else np.zeros(tensor.shape, tensor.dtype.numpy)
+    )
 
 
 def need_tensor(value: Any, name: str, function: str) -> None:

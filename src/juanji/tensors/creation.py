@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from juanji import dtypes
 from juanji.config import state
-from juanji.dtypes import DType, as_dtype, from_numpy_dtype
+from juanji.dtypes import DType, as_dtype, from_numpy_dtype, promote
 from juanji.errors import ShapeError
 from juanji.ops import elementwise as ew
 from juanji.ops.shape import concatenate
 from juanji.random import Generator, default_generator, generator_or_default
 from juanji.spec import Shape, check_size, infer_shape, normal_dim, show
-from juanji.tensors.arithmetic import cast, promote
-from juanji.tensors.base import Storage, TensorBase, need_tensor, wrap
+from juanji.tensors.arithmetic import cast
+from juanji.tensors.base import Storage, TensorBase, as_array, need_tensor, wrap
 from juanji.tensors.methods import Tensor, check_device
 
 
@@ -44,7 +44,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     tensor([1, 2, 3])
     """
     if isinstance(data, TensorBase):
-        return tensor(data.detach().numpy(), dtype=dtype or data.dtype, device=device, requires_grad=requires_grad)  # type: ignore[attr-defined]
+        return tensor(as_array(data), dtype=dtype or data.dtype, device=device, requires_grad=requires_grad)
     if state.capture is not None and isinstance(data, (bool, int, float)):
         kind = as_dtype(dtype) if dtype is not None else _python_dtype(np.asarray(data))
         return ew.const(shape=(), dtype=kind.short, value=data)  # type: ignore[no-any-return]
@@ -59,7 +59,9 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     else:
         kind = _python_dtype(array)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"data of type {array.dtype} cannot be made into a tensor; valid are numbers and sequences of them")
+        raise TypeError(
+            f"data of type {array.dtype} cannot be made into a tensor; valid are numbers and sequences of them"
+        )
     with np.errstate(all="ignore"):
         converted = array.astype(kind.numpy)
     return _new(converted, kind, requires_grad, device)
@@ -67,7 +69,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
 
 def _plain(data: Any) -> Any:
     if isinstance(data, TensorBase):
-        return data.detach().numpy()  # type: ignore[attr-defined]
+        return as_array(data)
     if isinstance(data, (list, tuple)) and any(isinstance(d, (TensorBase, list, tuple)) for d in data):
         return [_plain(d) for d in data]
     return data
@@ -80,7 +82,7 @@ def _python_dtype(array: NDArray[Any]) -> DType:
         return dtypes.float32
     if array.dtype.kind in "iu":
         return dtypes.int64
-    return from_numpy_dtype(array.dtype) if array.dtype.kind == "b" else from_numpy_dtype(array.dtype)
+    return from_numpy_dtype(array.dtype)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
@@ -124,7 +126,7 @@ def full(
     size: Sequence[int], fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """A tensor with one value everywhere; its type follows the value unless given."""
-    value = fill_value.item() if isinstance(fill_value, TensorBase) else fill_value  # type: ignore[attr-defined]
+    value = as_array(fill_value).item() if isinstance(fill_value, TensorBase) else fill_value
     kind = as_dtype(dtype) if dtype is not None else _python_dtype(np.asarray(value))
     shape = _shape((tuple(size) if not isinstance(size, int) else (size,),), kind)
     check_device(device)
@@ -267,8 +269,10 @@ def randn(
     kind = dtypes.float32 if dtype is None else as_dtype(dtype)
     shape = _shape(size, kind)
     if state.capture is not None:
-        radius = (uniform(shape, kind) * -1 + 1).log() * -2  # type: ignore[attr-defined]
-        return radius.sqrt() * (uniform(shape, kind) * (2 * math.pi)).cos()  # type: ignore[no-any-return, attr-defined]
+        radius = (uniform(shape, kind) * -1 + 1).log() * -2
+        turn: Tensor = (uniform(shape, kind) * (2 * math.pi)).cos()
+        normal: Tensor = turn * radius.sqrt()
+        return normal
     return _new(generator_or_default(generator).numpy.standard_normal(shape, kind.numpy), kind, requires_grad)
 
 

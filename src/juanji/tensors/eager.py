@@ -1,4 +1,4 @@
-"""Eager execution: each operation is a plan of one op, kept by its key (or the reference, with `JUANJI_REFERENCE=1`)."""
+"""Eager execution: each operation is a plan of one op, kept by its key (`JUANJI_REFERENCE=1`: the reference)."""
 
 from __future__ import annotations
 

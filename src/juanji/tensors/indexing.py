@@ -1,4 +1,4 @@
-"""Reading and writing through `x[...]`: integers, slices, None, ellipsis as views; boolean and integer arrays by copy."""
+"""Reading and writing `x[...]`: integers, slices, None, ellipsis as views; boolean and integer arrays by copy."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,49 @@ class Tensor(TensorBase):
     __slots__ = ("__dict__",)
     __array_priority__ = 1000
 
+    if TYPE_CHECKING:  # installed below from the op table
+
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
+        def __rfloordiv__(self, other: Any) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __rmod__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __and__(self, other: Any) -> Tensor: ...
+        def __rand__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __ror__(self, other: Any) -> Tensor: ...
+        def __xor__(self, other: Any) -> Tensor: ...
+        def __rxor__(self, other: Any) -> Tensor: ...
+        def __iadd__(self, other: Any) -> Tensor: ...
+        def __isub__(self, other: Any) -> Tensor: ...
+        def __imul__(self, other: Any) -> Tensor: ...
+        def __itruediv__(self, other: Any) -> Tensor: ...
+        def __ifloordiv__(self, other: Any) -> Tensor: ...
+        def __imod__(self, other: Any) -> Tensor: ...
+        def __iand__(self, other: Any) -> Tensor: ...
+        def __ior__(self, other: Any) -> Tensor: ...
+        def __ixor__(self, other: Any) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+        def __eq__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __neg__(self) -> Tensor: ...
+        def __pos__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __getattr__(self, name: str) -> Callable[..., Any]: ...
+
     # -- what it is -----------------------------------------------------------------------------------------
     @property
     def ndim(self) -> int:
@@ -98,7 +141,7 @@ class Tensor(TensorBase):
         self.shape, self.strides, self.offset, self.dtype = value.shape, value.strides, value.offset, value.dtype
 
     @property
-    def T(self) -> Tensor:  # noqa: N802
+    def T(self) -> Tensor:
         """All dimensions reversed."""
         return shapes.permute(self, dims=tuple(reversed(range(self.ndim))))  # type: ignore[no-any-return]
 
@@ -253,7 +296,19 @@ class Tensor(TensorBase):
         Raises:
             RuntimeError: no leaf requires a gradient; no `gradient` for many elements; a value changed in place.
         """
-        edge = self.edge()
+        root = self.reverse_root(gradient)
+        accumulate = _Accumulator(create_graph)
+        accumulate.taken.add(id(root[1].storage))
+        keep = create_graph if retain_graph is None else retain_graph
+        reverse([root], keep, create_graph, accumulate)
+
+    def reverse_root(self, gradient: Tensor | None) -> tuple[Function | Var, Tensor]:
+        """Where a reverse walk from this tensor begins, and with which gradient: by default one, for one element.
+
+        Raises:
+            RuntimeError: this tensor has no history; no `gradient` for many elements; another shape.
+        """
+        edge: Any = self.edge()
         if edge is None:
             raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
         if gradient is None:
@@ -262,10 +317,7 @@ class Tensor(TensorBase):
             gradient = self.detach().new_ones(self.shape)
         elif gradient.shape != self.shape:
             raise ShapeError(f"gradient of shape {show(gradient.shape)} must have the shape {show(self.shape)}")
-        accumulate = _Accumulator(create_graph)
-        accumulate.taken.add(id(gradient.storage))
-        keep = create_graph if retain_graph is None else retain_graph
-        reverse([(edge, gradient)], keep, create_graph, accumulate)
+        return edge, gradient
 
     def detach(self) -> Tensor:
         """The same memory without history."""
@@ -315,12 +367,12 @@ class Tensor(TensorBase):
         for value in (*args, *(v for k, v in kwargs.items() if k in ("dtype", "device", "other"))):
             if isinstance(value, TensorBase):
                 dtype = value.dtype
-            elif isinstance(value, str) or hasattr(value, "type") and not isinstance(value, type | np.dtype):
+            elif isinstance(value, str) or (hasattr(value, "type") and not isinstance(value, type | np.dtype)):
                 check_device(value)
             elif value is not None and not isinstance(value, bool):
                 dtype = as_dtype(value)
         result = ar.cast(self, dtype)
-        return result.clone() if kwargs.get("copy") and result is self else result  # type: ignore[no-any-return]
+        return result.clone() if kwargs.get("copy") and result is self else result
 
     def type(self, dtype: Any = None) -> Any:
         """The element type's name, or this tensor in another element type."""
@@ -391,9 +443,7 @@ class Tensor(TensorBase):
             raise ShapeError(f"flatten: start_dim={start_dim} cannot come after end_dim={end_dim}")
         if not self.shape:
             return self.reshape(1)
-        return self.reshape(
-            *self.shape[:first], math.prod(self.shape[first : last + 1]), *self.shape[last + 1 :]
-        )
+        return self.reshape(*self.shape[:first], math.prod(self.shape[first : last + 1]), *self.shape[last + 1 :])
 
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
         """Splits dimension `dim` into `sizes`."""

@@ -11,8 +11,8 @@ from juanji import dtypes
 from juanji.config import state
 from juanji.errors import ShapeError
 from juanji.ops import contraction, pool
-from juanji.ops import reduce as rows
 from juanji.ops import elementwise as ew
+from juanji.ops import reduce as rows
 from juanji.spec import numbers, show
 from juanji.tensors import arithmetic as ar
 from juanji.tensors import creation
@@ -132,7 +132,9 @@ def conv2d(
     """
     _check_floating("conv2d", input=input, weight=weight, bias=bias)
     if weight.ndim != 4:
-        raise ShapeError(f"conv2d: weight of shape {show(weight.shape)} must have 4 dimensions [out, in/groups, kH, kW]")
+        raise ShapeError(
+            f"conv2d: weight of shape {show(weight.shape)} must have 4 dimensions [out, in/groups, kH, kW]"
+        )
     if input.ndim not in (3, 4):
         raise ShapeError(
             f"conv2d: expected 3D (unbatched) or 4D (batched) input, but got input of shape {show(input.shape)}"
@@ -336,8 +338,6 @@ def cross_entropy(
     return total / (ew.mul(hit, factors).sum(-1) * kept.to(input.dtype)).sum()
 
 
-
-
 def _soft_cross_entropy(
     input: Any, target: Any, weight: Any, classes: int, reduction: str, label_smoothing: float
 ) -> Any:
@@ -432,12 +432,14 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         low, high = (int(values.min()), int(values.max())) if values.size else (0, -1)
         num_classes = high + 1 if num_classes == -1 else num_classes
         if low < 0 or high >= num_classes:
-            raise RuntimeError(f"one_hot: class values must be in 0 to {num_classes - 1}, but reach from {low} to {high}")
+            raise RuntimeError(
+                f"one_hot: class values must be in 0 to {num_classes - 1}, but reach from {low} to {high}"
+            )
     return ew.eq(creation.arange(num_classes), tensor.unsqueeze(-1)).to(dtypes.int64)  # type: ignore[no-any-return]
 
 
 __all__ = [
     "TensorBase", "abs", "allclose", "avg_pool2d", "ceil", "conv2d", "cos", "cross_entropy", "dropout", "equal", "erf",
-    "exp", "floor", "linear", "log", "log_softmax", "matmul", "max_pool2d", "maximum", "minimum", "mse_loss", "nll_loss",
-    "one_hot", "relu", "rsqrt", "sigmoid", "sign", "sin", "softmax", "sqrt", "tanh", "where",
+    "exp", "floor", "linear", "log", "log_softmax", "matmul", "max_pool2d", "maximum", "minimum", "mse_loss",
+    "nll_loss", "one_hot", "relu", "rsqrt", "sigmoid", "sign", "sin", "softmax", "sqrt", "tanh", "where",
 ]  # fmt: skip

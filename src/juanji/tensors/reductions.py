@@ -118,7 +118,10 @@ def amin(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 def _extreme(x: Any, dim: Any, keepdim: bool, name: str) -> Any:
-    pair = {"max": (rd.amax, rd.max_first, rd.argmax, ew.maximum), "min": (rd.amin, rd.min_first, rd.argmin, ew.minimum)}
+    pair = {
+        "max": (rd.amax, rd.max_first, rd.argmax, ew.maximum),
+        "min": (rd.amin, rd.min_first, rd.argmin, ew.minimum),
+    }
     whole, first, arg, between = pair[name]
     if hasattr(dim, "_version"):
         from juanji.tensors.arithmetic import arithmetic

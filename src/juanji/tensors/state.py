@@ -1,4 +1,4 @@
-"""What a captured step looks up at each replay: hyper-parameters, optimiser state, flags. Outside a capture, plain reads."""
+"""What a captured step looks up at each replay: hyper-parameters, optimiser state, flags; plain reads elsewhere."""
 
 from __future__ import annotations
 
