@@ -10,7 +10,7 @@ tensor([[[[ 8., 12.],
 from __future__ import annotations
 
 import importlib
-import sys
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from juanji.version import __version__ as __version__
@@ -23,13 +23,14 @@ def __getattr__(name: str) -> Any:
     # The library is loaded by its first use, so that `juanji --help` and its like answer at once.
     if name.startswith("__") and name != "__all__":
         raise AttributeError(f"module 'juanji' has no attribute {name!r}")
-    api = sys.modules.get("juanji.api") or importlib.import_module("juanji.api")
-    names = getattr(api, "__all__", ())  # empty while it is being imported: then submodules are meant
+    if importlib.util.find_spec(f"juanji.{name}") is not None:
+        return importlib.import_module(f"juanji.{name}")
+    api = importlib.import_module("juanji.api")
     if name == "__all__":
-        return names
-    if name not in names:
+        return api.__all__
+    globals().update({known: getattr(api, known) for known in api.__all__})
+    if name not in api.__all__:
         raise AttributeError(f"module 'juanji' has no attribute {name!r}")
-    globals().update({known: getattr(api, known) for known in names})
     return globals()[name]
 
 

@@ -31,6 +31,8 @@ PAIRS = (
     ((6,), ()),
     ((0, 4), (1, 4)),
 )
+#: Enough where only the arithmetic differs: every loop with two operands is the same but for its expression.
+FEW = (PAIRS[1], PAIRS[3])
 
 
 def whole(seed, shape, dtype, low=-4, high=5):
@@ -88,7 +90,7 @@ def test_integer_unary(kernel_target, name, dtype):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", EXACT_BINARY)
 def test_exact_binary(kernel_target, name, dtype):
-    for i, (a, b) in enumerate(PAIRS):
+    for i, (a, b) in enumerate(PAIRS if name == "add" else FEW):
         second = whole(10 + i, b, dtype)
         if name in ("floordiv", "rem"):
             second = np.where(second == 0, 3, second).astype(second.dtype)
@@ -98,17 +100,17 @@ def test_exact_binary(kernel_target, name, dtype):
 @pytest.mark.parametrize("dtype", INTEGERS)
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "maximum", "minimum", "floordiv", "truncdiv", "rem"])
 def test_integer_binary(kernel_target, name, dtype):
-    for i, (a, b) in enumerate(PAIRS):
+    for i, (a, b) in enumerate(FEW[:1]):
         second = whole(10 + i, b, dtype)
         if "div" in name or name == "rem":
             second = np.where(second == 0, 3, second).astype(second.dtype)
         assert_exact(name, whole(i, a, dtype), second)
 
 
-@pytest.mark.parametrize("dtype", NUMPY)
+@pytest.mark.parametrize("dtype", ["f32", "f64", "i64", "u8", "b1"])
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_comparisons(kernel_target, name, dtype):
-    for i, (a, b) in enumerate(PAIRS):
+    for i, (a, b) in enumerate(FEW[:1]):
         assert_exact(name, whole(i, a, dtype, -2, 3), whole(20 + i, b, dtype, -2, 3))
 
 
@@ -121,7 +123,7 @@ def test_special_values_of_pairs(kernel_target, name):
 @pytest.mark.parametrize("dtype", ["b1", *INTEGERS])
 @pytest.mark.parametrize("name", ["and", "or", "xor"])
 def test_bitwise(kernel_target, name, dtype):
-    for i, (a, b) in enumerate(PAIRS):
+    for i, (a, b) in enumerate(FEW[:1]):
         assert_exact(name, whole(i, a, dtype, 0, 2), whole(30 + i, b, dtype, 0, 2))
     assert_exact(name, whole(8, (70,), dtype, -9, 9), whole(9, (70,), dtype, -9, 9))
 

@@ -492,7 +492,8 @@ class Compiled:
 
 
 def _identity(source: Any) -> Any:
-    return (mapping_key(source[0]), source[1]) if isinstance(source, tuple) else id(source)
+    """What a slot is looked up by, in a form that two traces can be compared by (views make passing Vars)."""
+    return (mapping_key(source[0]), source[1]) if isinstance(source, tuple) else id(source.storage)
 
 
 def _name_guard(name: Name, mark: Any) -> Guard:

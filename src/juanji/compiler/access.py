@@ -20,10 +20,10 @@ class Buffer:
 
     Attributes:
         nbytes: its size.
-        kind: "arena" (placed by the memory plan), "slot" (an input's memory), "output" (made anew for each call) or
-            "constant".
+        kind: "arena" (placed by the memory plan), "slot" (an input's memory), "output" (made anew for each call),
+            "constant", or "arguments" (a table of argument blocks).
         index: of the slot or output; for constants unused.
-        data: the bytes of a constant.
+        data: the contents of a constant or table.
     """
 
     nbytes: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from juanji.dtypes import BY_SHORT
 from juanji.graph import Node
 from juanji.ops.reduce import REDUCTION
 from juanji.ops.shape import VIEWS
-from juanji.spec import Shape, Spec
+from juanji.spec import Shape, Spec, contiguous_strides
 from juanji.target import Target
 
 #: Elements of one chunk of a loop: about 10 microseconds of work.
@@ -52,12 +53,24 @@ class Lowering:
 
     def run(self) -> Program:
         """Lowers everything; final values end in their targets."""
+        self._look_through_reshapes()
         for position, group in enumerate(self.fused.groups):
             self.position = position
             self.lower(group)
         for node, access in self.targets.items():
             self._finish(node, access)
         return self.program
+
+    def _look_through_reshapes(self) -> None:
+        """Where a result is another value reshaped, that value is computed into the result's memory."""
+        for node, access in list(self.targets.items()):
+            base = node
+            while base.op is not None and base.op.name == "reshape":
+                base = base.inputs[0]
+            if base is node or base.op is None or base.op.kind == "view" or is_constant(base) or base in self.targets:
+                continue
+            if access.buffer.kind == "output":
+                self.targets[base] = replace(access, shape=base.shape, strides=contiguous_strides(base.shape))
 
     def lower(self, group: Group) -> None:
         """Lowers one group."""
@@ -154,9 +167,9 @@ class Lowering:
         return True
 
     def _finish(self, node: Node, target: Access) -> None:
-        if self.where.get(node) is target:
-            return
-        self.copy(self.access(node), target, "copy out")
+        source = self.access(node)
+        if (source.buffer, source.offset, source.strides) != (target.buffer, target.offset, target.strides):
+            self.copy(source, target, "copy out")
 
     def copy(self, source: Access, target: Access, label: str) -> None:
         """Copies elements from one access to another of the same shape."""
@@ -248,7 +261,7 @@ def loop_call(
     args += [step, *extents]
     for access, strides in (*inputs, *outputs):
         args += [s * access.item for s in strides]
-    program.call(spec, args, chunks, label)
+    program.call(spec, args, chunks, label, [a for a, _ in outputs])
 
 
 def preferred_order(shape: Shape, accesses: Sequence[Access]) -> tuple[int, ...]:

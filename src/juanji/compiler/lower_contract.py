@@ -130,7 +130,7 @@ def emit(
         segment,
         *extra_refs,
     ]
-    program.call(spec, args, len(jobs), names(group.nodes))
+    program.call(spec, args, len(jobs), names(group.nodes), [c])
 
 
 def _jobs(tables: Tables, rows: int, block: int, blocks: int) -> list[tuple[int, int, int, int, int]]:
@@ -453,12 +453,11 @@ def _weight_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     block = ContractSpec(anchor.dtype, vectors).block(lowering.target)
     a_k = xx * g.stride[1]
     emit(lowering, bare, tables, x, dy, c, g.outs, a_k, dy_col, block, 0, GRADIENT_SEGMENT)
-    if g.groups > 1:
-        logical = lowering.program.buffer(anchor.shape, anchor.dtype)
-        split = Access(logical.buffer, c.shape, (logical.strides[0] * g.outs, *logical.strides), 0, anchor.dtype)
-        lowering.copy(c, split, "ungroup")
-        c = logical
-    lowering.where[anchor] = c
+    # Into the parameter's own order, in which the optimiser reads it.
+    logical = lowering.result(anchor)
+    strides = logical.strides if g.groups == 1 else (logical.strides[0] * g.outs, *logical.strides)
+    split = Access(logical.buffer, c.shape, strides, logical.offset, anchor.dtype)
+    lowering.copy(c, split, "weight gradient to C order")
     _finish_separately(lowering, group, anchor)
 
 

@@ -31,7 +31,7 @@ def copy(program: Program, source: Access, target: Access, label: str) -> None:
             args: list[int | Ref] = [ref(source), ref(target), grain, *sizes]
             for access, strides in ((source, out_of), (target, into)):
                 args += [0 if d < 0 else strides[d] * access.item for d in axes]
-            program.call(spec, args, chunks, label + " (transpose)")
+            program.call(spec, args, chunks, label + " (transpose)", [target])
             return
     stages = (("store", 0, ("load", source.dtype, 0)),)
     loop_call(program, extents, [(source, out_of)], [(target, into)], stages, label)

@@ -56,7 +56,7 @@ def lower(lowering: Lowering, group: Group) -> None:
     for access in (*places, out):
         args += _outer_strides(access)
     rows = spec.rows(plane[0], windows[0])
-    lowering.program.call(spec, args, out.shape[0] * rows, names(group.nodes))
+    lowering.program.call(spec, args, out.shape[0] * rows, names(group.nodes), [out])
 
 
 def _outer_strides(access: Access) -> list[int]:

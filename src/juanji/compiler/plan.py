@@ -17,6 +17,7 @@ import numpy as np
 from juanji.compiler import passes
 from juanji.compiler.access import Access, Buffer
 from juanji.compiler.fuse import fuse
+from juanji.compiler.join import join_loops
 from juanji.compiler.lower import Lowering
 from juanji.compiler.program import Call, Program, Ref
 from juanji.config import debug_level
@@ -111,7 +112,6 @@ class Plan:
     def link(self) -> None:
         """Compiles the kernels and lays out arguments."""
         flat: list[int] = []
-        rows: list[tuple[int, int, int]] = []
         places = _place(self.calls)
         self.arena_bytes = places.size
         base = 0
@@ -119,35 +119,49 @@ class Plan:
             self._arena, base = memory.acquire(max(places.size, 1))
             if debug_level() >= 4:
                 self._arena[:] = 0xFF  # NaN in every float type: a read before the first write shows
+        tables: list[tuple[Call, list[int]]] = []
         pending: list[tuple[int, int]] = []
         for call in self.calls:
             pending.append((jit.address(call.spec, self.target), len(flat)))
-            for arg in call.args:
-                if isinstance(arg, Ref):
-                    place = len(flat)
-                    buffer = arg.buffer
-                    if buffer.kind == "arena":
-                        offset = places.offset[buffer] + arg.offset
-                        self._arena_patches.append((place, offset))
-                        flat.append(base + offset)
-                    elif buffer.kind == "constant":
-                        self._constants.append(buffer.data)
-                        flat.append(buffer.data.__array_interface__["data"][0] + arg.offset)
-                    else:
-                        patches = self._slot_patches if buffer.kind == "slot" else self._output_patches
-                        patches[buffer.index].append((place, arg.offset))
-                        flat.append(0)
-                else:
-                    flat.append(int(arg))
+            self._lay_out(flat, call.args, places, base)
+            if call.blocks:
+                begins = []
+                for block in call.blocks:
+                    begins.append(len(flat))
+                    self._lay_out(flat, block, places, base)
+                tables.append((call, begins))
         self._args = np.array(flat or [0], np.int64)
         self._view = memoryview(self._args)
         start = self._args.__array_interface__["data"][0]
+        for call, begins in tables:
+            (table,) = (a.buffer.data for a in call.args if isinstance(a, Ref))
+            table[:] = call.rows
+            table[0 : 2 * len(begins) : 2] = [start + 8 * at for at in begins]
         rows = [(fn, start + 8 * at, c.chunks) for (fn, at), c in zip(pending, self.calls, strict=True)]
         self._table = np.array(rows or [(0, 0, 0)], np.int64)
         self._table_address = self._table.__array_interface__["data"][0]
         self._count = len(rows)
         self._run = runner(self.target)
         self._last = [-1] * len(self._slot_patches)
+
+    def _lay_out(self, flat: list[int], args: Sequence[int | Ref], places: Placement, base: int) -> None:
+        """Appends arguments, noting which are patched when inputs, outputs or the arena move."""
+        for arg in args:
+            if not isinstance(arg, Ref):
+                flat.append(int(arg))
+                continue
+            buffer, place = arg.buffer, len(flat)
+            if buffer.kind == "arena":
+                offset = places.offset[buffer] + arg.offset
+                self._arena_patches.append((place, offset))
+                flat.append(base + offset)
+            elif buffer.data is not None:
+                self._constants.append(buffer.data)
+                flat.append(buffer.data.__array_interface__["data"][0] + arg.offset)
+            else:
+                patches = self._slot_patches if buffer.kind == "slot" else self._output_patches
+                patches[buffer.index].append((place, arg.offset))
+                flat.append(0)
 
     _view: Any = None
     _table_address: int = 0
@@ -241,6 +255,8 @@ def build(
     lowering = Lowering(fused, target, slots, targets, _last_uses(fused, wanted))
     program = lowering.run()
     _final_copies(lowering, copies)
+    if optimise:
+        join_loops(program)
     plan = Plan(target, program.calls, described, 0, keep_arena)
     plan._slot_patches = [[] for _ in graph.slots]
     plan._output_patches = [[] for _ in described]

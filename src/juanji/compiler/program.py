@@ -32,16 +32,22 @@ class Call:
         args: its argument slots.
         chunks: how many independent chunks it has.
         label: what it is for, for people.
+        writes: the buffers it writes.
+        blocks: for a call that does several pieces of work, the arguments of each, and
+        rows: the table of (address of a block, its first chunk) that the kernel walks.
     """
 
     spec: Any
     args: list[int | Ref]
     chunks: int
     label: str
+    writes: frozenset[Buffer] = frozenset()
+    blocks: list[list[int | Ref]] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
 
     def buffers(self) -> list[Buffer]:
         """The buffers it touches."""
-        return [a.buffer for a in self.args if isinstance(a, Ref)]
+        return [a.buffer for args in (self.args, *self.blocks) for a in args if isinstance(a, Ref)]
 
 
 @dataclass
@@ -63,10 +69,12 @@ class Program:
         buffer = Buffer(data.nbytes, "constant", data=data)
         return Access(buffer, tuple(data.shape), contiguous_strides(tuple(data.shape)), 0, dtype)
 
-    def call(self, spec: Any, args: list[int | Ref], chunks: int, label: str) -> None:
+    def call(
+        self, spec: Any, args: list[int | Ref], chunks: int, label: str, writes: Sequence[Access]
+    ) -> None:
         """Appends a kernel call; one without chunks is dropped."""
         if chunks > 0:
-            self.calls.append(Call(spec, args, chunks, label))
+            self.calls.append(Call(spec, args, chunks, label, frozenset(a.buffer for a in writes)))
 
 
 def ref(access: Access) -> Ref:

@@ -72,7 +72,11 @@ def trim() -> None:
 
 
 def holders(buffer: Any) -> int:
-    """How many references a buffer has, from the caller's point of view."""
+    """How many references a buffer has, from the caller's point of view.
+
+    A NumPy array made over a buffer refers to the memory that the buffer itself is a slice of, so both are counted.
+    """
     if sys is None:  # the interpreter is going down
         return 2
-    return sys.getrefcount(buffer) - 2
+    owner = buffer.base
+    return sys.getrefcount(buffer) - 2 + (0 if owner is None else sys.getrefcount(owner) - 3)

@@ -604,7 +604,7 @@ def matmul(input: Any, other: Any) -> Tensor:
     integer = None if a.dtype.is_floating_point else a.dtype
     if b.ndim == 2:
         lead: Shape = a.shape[:-1]
-        result = _multiply(a.reshape(-1, a.shape[-1]), b, integer).reshape(*lead, b.shape[-1])
+        result = _multiply(a.reshape(math.prod(lead), a.shape[-1]), b, integer).reshape(*lead, b.shape[-1])
     else:
         from juanji.spec import broadcast
 

@@ -1,0 +1,281 @@
+"""Gradients against central differences in float64, and gradients of gradients."""
+
+import numpy as np
+import pytest
+
+import juanji as jj
+from juanji import ops
+
+random = np.random.default_rng(7)
+SIGNED = random.uniform(0.3, 2.0, (3, 5)) * np.where(random.random((3, 5)) < 0.5, -1, 1)
+POSITIVE = abs(SIGNED)
+INNER = SIGNED / 2.5
+# Distinct values, apart by more than a difference step: no ties at a maximum.
+APART = random.permutation(60).reshape(1, 3, 4, 5) / 10.0
+
+SMOOTH = {
+    "neg": (SIGNED,),
+    "exp": (SIGNED,),
+    "expm1": (SIGNED,),
+    "log": (POSITIVE,),
+    "log1p": (INNER,),
+    "sqrt": (POSITIVE,),
+    "rsqrt": (POSITIVE,),
+    "reciprocal": (SIGNED,),
+    "tanh": (SIGNED,),
+    "sigmoid": (SIGNED,),
+    "erf": (SIGNED,),
+    "sin": (SIGNED,),
+    "cos": (SIGNED,),
+    "add": (SIGNED, POSITIVE),
+    "sub": (SIGNED, POSITIVE),
+    "mul": (SIGNED, POSITIVE),
+    "div": (POSITIVE, SIGNED),
+    "pow": (POSITIVE, SIGNED),
+    "copy": (SIGNED,),
+}
+CORNERED = {
+    "abs": (SIGNED,),
+    "relu": (SIGNED,),
+    "sign": (SIGNED,),
+    "floor": (SIGNED,),
+    "ceil": (SIGNED,),
+    "trunc": (SIGNED,),
+    "round": (SIGNED,),
+    "maximum": (SIGNED, POSITIVE * 0.9),
+    "minimum": (SIGNED, POSITIVE * 0.9),
+    "rem": (SIGNED, POSITIVE * 0.37),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_smooth_elementwise_twice(gradcheck, name):
+    gradcheck(ops.TABLE[name], *SMOOTH[name], order=2)
+
+
+@pytest.mark.parametrize("name", CORNERED)
+def test_cornered_elementwise(gradcheck, name):
+    gradcheck(ops.TABLE[name], *CORNERED[name])
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "pow", "maximum"])
+def test_broadcast_operands(gradcheck, name):
+    for a, b in (((4, 3), (3,)), ((4, 1), (1, 3)), ((), (2, 2)), ((2, 1, 3), (4, 1))):
+        gradcheck(ops.TABLE[name], random.uniform(0.5, 2, a), random.uniform(0.5, 2, b), order=2)
+
+
+def test_powers_of_numbers(gradcheck):
+    for exponent in (2, 3, 1, 0, 0.5, -1, -1.5, 2.5, 4):
+        gradcheck(lambda x, e=exponent: x**e, POSITIVE, order=2)
+    gradcheck(lambda x: 3.0**x, SIGNED, order=2)
+    gradcheck(lambda x: x**3, SIGNED)
+
+
+def test_relu_gradient_operation(gradcheck):
+    gradcheck(ops.TABLE["relu_grad"], SIGNED, POSITIVE)
+
+
+def test_where_and_clamp(gradcheck):
+    condition = jj.tensor(random.random((3, 5)) < 0.5)
+    gradcheck(lambda a, b: jj.where(condition, a * a, b), SIGNED, random.uniform(1, 2, (5,)), order=2)
+    gradcheck(lambda x: x.clamp(-0.7, 0.9), SIGNED)
+
+
+def test_cast_passes_gradients_back_in_the_input_type():
+    x = jj.tensor([1.0, 2.0], requires_grad=True)
+    (x.double() * jj.tensor([3.0, 5.0], dtype=jj.float64)).sum().backward()
+    assert x.grad.dtype is jj.float32
+    assert x.grad.tolist() == [3.0, 5.0]
+
+
+@pytest.mark.parametrize("dims", [(0,), (1,), (0, 2), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("name", ["sum", "prod"])
+def test_sums_and_products(gradcheck, name, dims):
+    gradcheck(lambda x: ops.TABLE[name](x, dims=dims), random.uniform(0.5, 1.5, (2, 3, 4)), order=2)
+
+
+def test_products_with_zeros(gradcheck):
+    x = np.array([[0.0, 2.0, 3.0], [0.0, 0.0, 4.0], [1.0, 2.0, 5.0]])
+    gradcheck(lambda x: x.prod(1), x)
+
+
+@pytest.mark.parametrize("name", ["amax", "amin"])
+def test_extremes(gradcheck, name):
+    gradcheck(lambda x: getattr(x, name)((1, 3)), APART)
+    gradcheck(lambda x: getattr(x, name)(), APART)
+
+
+@pytest.mark.parametrize("name", ["max_first", "min_first"])
+def test_first_extremes(gradcheck, name):
+    gradcheck(lambda x: ops.TABLE[name](x, dims=(2,)), APART)
+
+
+@pytest.mark.parametrize("name", ["mean", "var", "std", "logsumexp", "norm"])
+def test_statistics(gradcheck, name):
+    gradcheck(lambda x: getattr(x, name)(1), random.uniform(0.5, 2, (3, 4)), order=2)
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax(gradcheck, name, dim):
+    gradcheck(lambda x: ops.TABLE[name](x, dim=dim), random.uniform(-2, 2, (2, 3, 4)), order=2)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_cross_entropy(gradcheck, reduction, smoothing, weighted):
+    weight = jj.tensor([0.5, 2.0, 1.0, 3.0], dtype=jj.float64) if weighted else None
+    target = jj.tensor([1, 3, 0, -100, 1])
+
+    def loss(x):
+        return jj.cross_entropy(x, target, weight, reduction=reduction, label_smoothing=smoothing)
+
+    gradcheck(loss, random.uniform(-2, 2, (5, 4)), order=2)
+
+
+def test_other_losses(gradcheck):
+    target = jj.tensor([1, 3, 0, -100, 1])
+    gradcheck(lambda x: jj.nll_loss(x, target), random.uniform(-2, 2, (5, 4)), order=2)
+    gradcheck(jj.mse_loss, SIGNED, POSITIVE, order=2)
+    probabilities = jj.tensor(random.dirichlet(np.ones(4), 5))
+    gradcheck(lambda x: jj.cross_entropy(x, probabilities, label_smoothing=0.1), random.uniform(-2, 2, (5, 4)), order=2)
+    planes = jj.tensor(random.integers(0, 3, (2, 2, 2)))
+    gradcheck(lambda x: jj.cross_entropy(x, planes), random.uniform(-2, 2, (2, 3, 2, 2)), order=2)
+
+
+def test_views(gradcheck):
+    x = random.uniform(-1, 1, (2, 3, 4))
+    gradcheck(lambda x: x.reshape(4, 6) ** 2, x, order=2)
+    gradcheck(lambda x: x.permute(2, 0, 1) ** 2, x, order=2)
+    gradcheck(lambda x: x[1:, ::2, 1:3] ** 2, x, order=2)
+    gradcheck(lambda x: x[:, 1:2].expand(5, 2, 3, 4) ** 2, x, order=2)
+    gradcheck(lambda x: x[1].T.reshape(-1)[::3] ** 2, x, order=2)
+    gradcheck(lambda a, b: jj.cat([a, b * b, a], 1), x, random.uniform(-1, 1, (2, 1, 4)), order=2)
+    gradcheck(lambda a, b: jj.stack([a, b * b], 2), x, x + 1, order=2)
+
+
+def test_writes(gradcheck):
+    def program(x, y):
+        z = x * 2
+        z[1:, ::2] = y * y
+        z[0] *= x[1]
+        z.view(-1)[3:7].mul_(z.view(-1)[5:9].clone())
+        return z
+
+    gradcheck(program, random.uniform(0.5, 1, (2, 4, 3)), random.uniform(0.5, 1, (1, 2, 3)), order=2)
+
+
+def test_indexing_by_arrays(gradcheck):
+    rows = np.array([2, 0, 2])
+    mask = random.random((3, 5)) < 0.5
+    gradcheck(lambda x: x[rows] ** 2, SIGNED, order=2)
+    gradcheck(lambda x: x[mask] ** 2, SIGNED, order=2)
+    gradcheck(lambda x: x[rows, [1, 1, 4]] ** 2, SIGNED, order=2)
+
+    def written(x, y):
+        z = x * 1
+        z[mask] = y
+        return z * z
+
+    gradcheck(written, SIGNED, random.uniform(1, 2, int(mask.sum())), order=2)
+
+
+@pytest.mark.parametrize("attrs", [{}, {"stride": (2, 1), "padding": (1, 2)}, {"dilation": 2, "padding": 2, "groups": 2}], ids=str)
+def test_convolution(gradcheck, attrs):
+    x, w = random.uniform(-1, 1, (2, 4, 5, 6)), random.uniform(-1, 1, (6, 4 // attrs.get("groups", 1), 3, 2))
+    gradcheck(lambda x, w, b: jj.conv2d(x, w, b, **attrs), x, w, random.uniform(-1, 1, 6), order=2)
+    gradcheck(lambda x, w: jj.conv2d(x, w, **attrs) ** 2, x, w, order=2)
+
+
+def test_gradients_of_convolution_are_differentiable(gradcheck):
+    attrs = {"stride": (2, 1), "padding": ((1, 0), (0, 2)), "dilation": (1, 2), "groups": 2}
+    x, w = random.uniform(-1, 1, (2, 4, 6, 5)), random.uniform(-1, 1, (6, 2, 3, 2))
+    g = random.uniform(-1, 1, ops.TABLE["conv"](jj.tensor(x), jj.tensor(w), **attrs).shape)
+    gradcheck(lambda g, w: ops.TABLE["conv_input_grad"](g, w, size=(6, 5), **attrs), g, w, order=2)
+    gradcheck(lambda g, x: ops.TABLE["conv_weight_grad"](g, x, kernel=(3, 2), **attrs), g, x, order=2)
+
+
+def test_matrix_products(gradcheck):
+    a, b = random.uniform(-1, 1, (3, 4)), random.uniform(-1, 1, (4, 5))
+    gradcheck(lambda a, b: a @ b, a, b, order=2)
+    gradcheck(lambda a, b: a @ b, random.uniform(-1, 1, (2, 3, 4)), random.uniform(-1, 1, (2, 4, 2)), order=2)
+    gradcheck(lambda a, b: a @ b, random.uniform(-1, 1, (2, 3, 4)), b, order=2)
+    gradcheck(lambda a, b: a @ b, a, random.uniform(-1, 1, 4), order=2)
+    gradcheck(lambda a, b: a @ b, random.uniform(-1, 1, (2, 1, 3, 4)), random.uniform(-1, 1, (3, 4, 2)), order=2)
+    gradcheck(jj.linear, a, random.uniform(-1, 1, (5, 4)), random.uniform(-1, 1, 5), order=2)
+    gradcheck(lambda a: a @ a.T, a, order=2)
+
+
+@pytest.mark.parametrize("attrs", [{}, {"stride": 1}, {"stride": 2, "padding": 1, "ceil_mode": True}], ids=str)
+def test_max_pooling(gradcheck, attrs):
+    gradcheck(lambda x: jj.max_pool2d(x, (2, 3), **attrs) ** 2, APART, order=2)
+
+
+@pytest.mark.parametrize("attrs", [{}, {"stride": 1, "padding": 1}, {"count_include_pad": False, "padding": 1}], ids=str)
+def test_average_pooling(gradcheck, attrs):
+    gradcheck(lambda x: jj.avg_pool2d(x, (2, 3), **attrs) ** 2, APART, order=2)
+
+
+def test_pool_gather_and_scatter(gradcheck):
+    attrs = {"kernel": (2, 2), "stride": (1, 2), "padding": (0, 0), "dilation": (1, 1), "ceil": False}
+    index = ops.TABLE["max_pool_index"](jj.tensor(APART), **attrs)
+    gradcheck(lambda x: ops.TABLE["pool_gather"](x, index, **attrs) ** 2, APART, order=2)
+    g = random.uniform(-1, 1, index.shape)
+    gradcheck(lambda g: ops.TABLE["pool_scatter"](g, index, x=APART.shape, **attrs) ** 2, g, order=2)
+
+
+def test_ties_share_gradients_as_in_pytorch():
+    x = jj.tensor([2.0, 2.0, 1.0], requires_grad=True)
+    x.amax().backward()
+    assert x.grad.tolist() == [0.5, 0.5, 0.0]
+    x.grad = None
+    x.max(0).values.backward()
+    assert x.grad.tolist() == [1.0, 0.0, 0.0]
+    x.grad = None
+    jj.maximum(x, jj.tensor([2.0, 1.0, 3.0])).sum().backward()
+    assert x.grad.tolist() == [0.5, 1.0, 0.0]
+    x.grad = None
+    x.clamp(1, 2).sum().backward()
+    assert x.grad.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_linear_records_have_exact_adjoints():
+    """Every elementwise operation that says it is linear: <op(x), g> == <x, gradient(g)> on whole numbers."""
+    whole = np.random.default_rng(3)
+    for op in ops.TABLE.values():
+        if op.kind != "map" or not op.linear:
+            continue
+        values = [jj.tensor(whole.integers(-4, 5, (3, 7)).astype(np.float64)) for _ in op.grads]
+        if op.name == "where":
+            values[0] = values[0] > 0
+        if op.name == "div":
+            values[1] = jj.full((3, 7), 2.0, dtype=jj.float64)
+        attrs = {"dtype": "f32"} if op.name == "cast" else {}
+        for i in op.linear:
+            inputs = [v.clone().requires_grad_() if j == i else v for j, v in enumerate(values)]
+            y = op(*inputs, **attrs)
+            g = jj.tensor(whole.integers(-4, 5, (3, 7))).to(y.dtype)
+            (back,) = jj.autograd.grad(y, inputs[i], g)
+            total, adjoint = (y * g).sum().item(), (inputs[i] * back).sum().item()
+            if op.name == "where":  # linear in both together
+                other = values[3 - i]
+                total -= (jj.where(values[0], *(other * 0, other) if i == 1 else (other, other * 0)) * g).sum().item()
+            assert total == adjoint, op.name
+
+
+def test_third_derivative():
+    x = jj.tensor(1.3, dtype=jj.float64, requires_grad=True)
+    (first,) = jj.autograd.grad(x.sin() * x * x, x, create_graph=True)
+    (second,) = jj.autograd.grad(first, x, create_graph=True)
+    (third,) = jj.autograd.grad(second, x)
+    expected = -(1.3**2) * np.cos(1.3) - 6 * 1.3 * np.sin(1.3) + 6 * np.cos(1.3)
+    assert abs(third.item() - expected) < 1e-12
+
+
+def test_every_differentiable_operation_is_checked_here():
+    checked = {*SMOOTH, *CORNERED, "where", "cast", "sum", "prod", "amax", "amin", "max_first", "min_first", "relu_grad"}
+    checked |= {"softmax", "log_softmax", "cross_entropy", "reshape", "permute", "slice", "expand", "view_write", "take"}
+    checked |= {"put", "conv", "conv_input_grad", "conv_weight_grad", "matmul", "linear", "max_pool", "avg_pool"}
+    checked |= {"avg_pool_grad", "pool_gather", "pool_scatter"}
+    assert {op.name for op in ops.TABLE.values() if any(op.grads)} == checked
