@@ -167,8 +167,9 @@ def losses(result: dict[str, Any]) -> list[str]:
 def markdown(result: dict[str, Any]) -> str:
     """The section of docs/performance.md."""
     text = (
-        f"## What a training reaches\n\n`juanji train` with its own settings ({result['epochs']} epochs, batch 32, AdamW, "
-        "one cycle, pictures shifted by up to a pixel) and the same recipe in PyTorch (memory kept, fused AdamW), in turns. Seconds training, and of the whole process.\n"
+        f"## What a training reaches\n\n`juanji train` with its own settings ({result['epochs']} epochs, batch 32, "
+        "AdamW, one cycle, pictures shifted by up to a pixel), and the same recipe in PyTorch (memory kept, fused "
+        "AdamW), in turns. Seconds training, and of the whole process.\n"
     )
     for name, rows in result["sets"].items():
         who = [w for w in ("Juanji", "PyTorch") if w in rows[0]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from builtins import bool as _bool
 from typing import Any
 
-from juanji import autograd, data, nn, optim, zoo
+from juanji import data, nn, optim, zoo
 from juanji.capture.compile import compile
 from juanji.config import state as _state
 from juanji.dtypes import DType, float32, float64, int8, int16, int32, int64, uint8

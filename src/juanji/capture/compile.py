@@ -4,217 +4,26 @@ from __future__ import annotations
 
 import functools
 import gc
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from juanji.autograd import Function
+from juanji.capture.entry import Entry, Result, flatten, storage_of, unflatten
 from juanji.capture.names import Name, fingerprint, is_container, names_of
-from juanji.capture.trace import Capture, Guard, Slot, float_proxy, mapping_key, proxy
+from juanji.capture.trace import Capture, Guard, float_proxy, mapping_key, proxy
 from juanji.compiler.plan import Plan, build
 from juanji.config import state
-from juanji.dtypes import BY_SHORT
 from juanji.errors import CaptureError
 from juanji.graph import Node, reachable
-from juanji.ops.core import Op
-from juanji.spec import Spec
-from juanji.tensors.base import Storage, TensorBase, Var, view, wrap
+from juanji.tensors.base import Storage, TensorBase, Var
 from juanji.tensors.creation import from_numpy
-from juanji.tensors.eager import new_storage
 
 #: After this many different values of one guard the step is refused: it would be traced for ever.
 MAX_TRACES = 8
 #: Calls at which the step is traced again and compared, to find what cannot be seen.
 _RECHECK = frozenset((2, 4, 8, 16))
-
-
-def _no_backward(*_: Any) -> Any:
-    raise CaptureError(
-        "backward() reached the border of a captured step: call backward inside the step that jj.compile captures, "
-        "or leave the forward pass uncompiled"
-    )
-
-
-_border = Op("captured_step", lambda specs, attrs: Spec((), "f32"), "host", (_no_backward,), ("",))
-
-
-# -- arguments and results as flat lists -----------------------------------------------------------------------------
-def flatten(value: Any, leaves: list[Any]) -> Any:
-    """Appends the leaves of nested tuples, lists and dicts to `leaves`; returns the structure (hashable)."""
-    kind = type(value)
-    if kind is tuple or kind is list:
-        return (kind, tuple([flatten(v, leaves) for v in value]))
-    if kind is dict:
-        return (kind, tuple([flatten(v, leaves) for v in value.values()]), tuple(value))
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return (kind, tuple([flatten(v, leaves) for v in value]), None)
-    leaves.append(value)
-    return None
-
-
-def unflatten(tree: Any, leaves: Iterator[Any]) -> Any:
-    """Rebuilds nested containers from their structure and their leaves in order."""
-    if tree is None:
-        return next(leaves)
-    kind, children = tree[0], tree[1]
-    values = [unflatten(c, leaves) for c in children]
-    if kind is dict:
-        return dict(zip(tree[2], values, strict=True))
-    if kind is list or kind is tuple:
-        return kind(values)
-    return kind(*values)
-
-
-@dataclass
-class Result:
-    """A leaf of what the step returned: a constant, an argument, a tensor from outside, or new memory with a view."""
-
-    kind: str
-    value: Any
-    chain: Any = ()
-    requires_grad: bool = False
-
-
-class Entry:
-    """One captured plan with everything a replay looks up."""
-
-    def __init__(
-        self,
-        capture: Capture,
-        plan: Plan,
-        results: list[Result],
-        tree: Any,
-        gradients: list[tuple[Any, Any]],
-        written: list[int],
-        signature: Any,
-        fixed_floats: list[tuple[int, float]],
-    ) -> None:
-        self.plan, self.results, self.tree, self.signature = plan, results, tree, signature
-        self.fixed_floats = fixed_floats
-        self.guards: list[Guard] = capture.guards
-        self.slots: list[Slot] = capture.slots
-        self.gradients = gradients
-        self.written = written
-        self.calls = 0
-        self.epoch = -1
-        self.scalars = np.zeros(max(1, len(self.slots)), np.float64)
-        start = self.scalars.__array_interface__["data"][0]
-        self.pointers = [start + 8 * i for i in range(len(self.slots))]
-        self.kept_grads: list[Any] = [None] * len(gradients)
-        self.arguments = [(i, s.source) for i, s in enumerate(self.slots) if s.kind == "arg"]
-        self.floats = [(i, s.source) for i, s in enumerate(self.slots) if s.kind == "float"]
-        self.hypers = [(i, *s.source) for i, s in enumerate(self.slots) if s.kind == "hyper"]
-        self.lookups = [(i, s) for i, s in enumerate(self.slots) if s.kind in ("grad", "item")]
-        self.fixed = [(i, s.source) for i, s in enumerate(self.slots) if s.kind == "tensor"]
-        marked = set(written)
-        self.written_later = [s for i, s in enumerate(self.slots) if i in marked and s.kind != "tensor"]
-        self.written_fixed = [i for i, _ in self.fixed if i in marked]
-        self.fixed_storages: list[Storage] = []
-        self.scalar_view: Any = memoryview(self.scalars)  # type: ignore[arg-type]
-        count = len(plan.outputs) - len(gradients)
-        self.fresh = [(o.shape, BY_SHORT[o.dtype], o.nbytes) for o in plan.outputs[:count]]
-        self.gradient_specs = [(o.shape, BY_SHORT[o.dtype], o.nbytes) for o in plan.outputs[count:]]
-
-    def holds(self, leaves: Sequence[Any]) -> bool:
-        """Whether every guard still holds."""
-        if self.fixed_floats and any(leaves[i] != value for i, value in self.fixed_floats):
-            return False
-        return all(guard.check() for guard in self.guards)
-
-    def rebind(self) -> None:
-        """Looks up what only a counted change can move: tensors read from outside."""
-        for i, var in self.fixed:
-            self.pointers[i] = var.storage.ptr
-        storages = dict(self.fixed)
-        self.fixed_storages = [storages[i].storage for i in self.written_fixed]
-        self.epoch = state.epoch
-
-    def replay(self, leaves: Sequence[Any]) -> Any:
-        """Runs the plan on the present arguments and returns what the step returns."""
-        if self.epoch != state.epoch:
-            self.rebind()
-        pointers = self.pointers
-        for i, at in self.arguments:
-            t = leaves[at]
-            pointers[i] = t._var.storage.ptr + t.offset * t.dtype.itemsize
-        for i, at in self.floats:
-            self.scalar_view[i] = leaves[at]
-        for i, mapping, key in self.hypers:
-            self.scalar_view[i] = mapping[key]
-        for i, slot in self.lookups:
-            pointers[i] = _storage_of(slot, leaves).ptr
-        storages = [new_storage(*spec) for spec in self.fresh]
-        results = [s.ptr for s in storages]
-        if self.gradients:
-            results += self._gradient_memory()
-        self.plan.run(pointers, results)
-        for storage in self.fixed_storages:
-            storage.version += 1
-        for slot in self.written_later:
-            _storage_of(slot, leaves).version += 1
-        for (place, _), tensor in zip(self.gradients, self.kept_grads, strict=True):
-            (leaves[place]._var if type(place) is int else place).grad = tensor
-        self.calls += 1
-        return unflatten(self.tree, iter([self._leaf(r, storages, leaves) for r in self.results]))
-
-    def _gradient_memory(self) -> list[int]:
-        """Where gradients go: memory of the plan's own, unless somebody holds what an earlier replay put there."""
-        count, kept = sys.getrefcount, self.kept_grads
-        pointers = []
-        for k, tensor in enumerate(kept):
-            # References to the tensor: kept, the leaf's .grad, `tensor`, the argument. To the storage: its Var,
-            # `storage`, the argument. To the memory: the storage and the argument (a NumPy view would be one more).
-            if tensor is not None:
-                storage = tensor._var.storage
-                if count(tensor) <= 4 and count(storage) <= 3 and count(storage.array) <= 2:
-                    storage.version += 1
-                    pointers.append(storage.ptr)
-                    continue
-            tensor = kept[k] = wrap(new_storage(*self.gradient_specs[k]))
-            pointers.append(tensor._var.storage.ptr)
-        return pointers
-
-    def cleared(self, cleared: list[Any], leaves: Sequence[Any]) -> None:
-        """Sets `.grad` to None where the step leaves it so."""
-        for place in cleared:
-            _var_of(place, leaves).grad = None
-
-    def _leaf(self, result: Result, storages: list[Storage], leaves: Sequence[Any]) -> Any:
-        if result.kind == "constant":
-            return result.value
-        if result.kind == "argument":
-            return leaves[result.value]
-        tensor: Any = wrap(storages[result.value])
-        for name, attrs in result.chain:
-            tensor = view(tensor, name, attrs)
-        if result.requires_grad:
-            tensor._var.requires_grad = True
-            tensor._var.fn = Function(_border, {}, (_BORDER_LEAF,), (tensor.spec,), tensor.spec)
-        return tensor
-
-
-_BORDER_LEAF = Var(Storage(np.zeros(1, np.float32), (), BY_SHORT["f32"]), (), True)
-
-
-def _storage_of(slot: Slot, leaves: Sequence[Any]) -> Storage:
-    if slot.kind == "tensor":
-        storage = slot.source.storage
-    elif slot.kind == "arg":
-        storage = leaves[slot.source]._var.storage
-    elif slot.kind == "grad":
-        storage = slot.source.grad._var.storage
-    else:
-        mapping, key = slot.source
-        storage = mapping[key]._var.storage
-    return storage  # type: ignore[no-any-return]
-
-
-def _var_of(place: Any, leaves: Sequence[Any]) -> Any:
-    return leaves[place]._var if isinstance(place, int) else place
 
 
 class Compiled:
@@ -276,7 +85,7 @@ class Compiled:
         return str(getattr(self._function, "__name__", type(self._function).__name__))
 
     def _changing(self, entries: list[tuple[Entry, list[Any], int]]) -> str:
-        broken = {g.text for entry, _, _ in entries[:-1] for g in entry.guards if not g.check()}
+        broken = {g.text for entry, _, _ in entries[:-1] for g in entry.guards if not g.holds()}
         return ", ".join(sorted(broken)) or "a module or optimiser attribute"
 
     # -- guards ---------------------------------------------------------------------------------------------------
@@ -479,12 +288,12 @@ class Compiled:
         for slot in capture.slots:
             if slot.kind in ("float", "hyper"):
                 continue
-            storage = _storage_of(slot, leaves)
+            storage = storage_of(slot, leaves)
             owners[id(storage)] = owners.get(id(storage), 0) + 1
         for slot in capture.slots:
             if slot.storage is None or slot.storage not in capture.writes:
                 continue
-            if owners[id(_storage_of(slot, leaves))] > 1:
+            if owners[id(storage_of(slot, leaves))] > 1:
                 raise CaptureError(
                     f"{capture.writes[slot.storage]}: the step writes to a tensor whose memory is also that of another "
                     "input; pass a clone() of one of them"
@@ -497,7 +306,7 @@ def _identity(source: Any) -> Any:
 
 
 def _name_guard(name: Name, mark: Any) -> Guard:
-    return Guard(f"the outer name {name.text!r}", lambda: bool(fingerprint(name.read()) == mark))
+    return Guard(f"the outer name {name.text!r}", lambda: fingerprint(name.read()), mark)
 
 
 def compile(function: Any = None, **ignored: Any) -> Any:

@@ -43,10 +43,15 @@ class Slot:
 
 @dataclass
 class Guard:
-    """A fact found while tracing; `check` says whether it still holds."""
+    """A fact found while tracing: what `read` gave, which must be what it gives at a replay."""
 
     text: str
-    check: Callable[[], bool]
+    read: Callable[[], Any]
+    value: Any
+
+    def holds(self) -> bool:
+        """Whether it is still so."""
+        return bool(self.read() == self.value)
 
 
 @dataclass
@@ -137,7 +142,7 @@ class Capture:
         key = ("grad", id(var))
         if key not in self._guarded and var.storage.capture is None:
             self._guarded.add(key)
-            self.guards.append(Guard("whether a .grad is None", lambda: (var.grad is None) == none))
+            self.guards.append(Guard("whether a .grad is None", lambda: var.grad is None, none))
         if real is not None:
             if real.full_chain:
                 self.refuse("a .grad that is a view of another tensor is read", "set .grad to None before the step")
@@ -165,9 +170,9 @@ class Capture:
         if name not in self._guarded:
             self._guarded.add(name)
             if flag:
-                self.guards.append(Guard(f"whether {key!r} is zero", lambda: bool(mapping[key] != 0) == value))
+                self.guards.append(Guard(f"whether {key!r} is zero", lambda: bool(mapping[key] != 0), value))
             else:
-                self.guards.append(Guard(f"{key!r}", lambda: bool(mapping[key] == value)))
+                self.guards.append(Guard(f"{key!r}", lambda: mapping[key], value))
 
     def register_item(self, mapping: Any, key: Any, tensor: Any) -> None:
         """Says where a tensor is to be looked up at each replay."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering, Operands, names
 from juanji.compiler.program import Ref, ref
 from juanji.compiler.windows import Span, backward_spans, forward_spans, kernel_overlaps
+from juanji.dtypes import BY_SHORT
 from juanji.graph import Node
 from juanji.target import DTYPE_BYTES
 
@@ -29,6 +30,10 @@ PANEL_BYTES = 512 * 1024
 JOB_WORK = 1_000_000
 #: Matrix products with up to so many columns read B as plain rows.
 PLAIN_COLUMNS = 256
+#: Images of up to so many channels are copied with their padding for the weight gradient.
+PADDED_CHANNELS = 8
+#: Weight gradients are cut into about so many work items at least.
+DEEP_JOBS = 8
 #: Taps of a weight gradient summed in registers before they are added to the result: a second level of summation.
 GRADIENT_SEGMENT = 16
 
@@ -86,6 +91,7 @@ def emit(
     b_block: int,
     channel: int,
     segment: int | None = None,
+    deep: bool = False,
 ) -> None:
     """Appends the kernel call.
 
@@ -93,6 +99,7 @@ def emit(
         a_k, b_k, b_block: strides in elements: of k in A and B, and between column blocks of B.
         channel: the dimension of C that runs along the columns.
         segment: taps per segment; by default as many as keep a panel of B in cache.
+        deep: whether the sums are long and the result small, as for weight gradients.
     """
     anchor = group.anchor
     assert anchor is not None
@@ -109,7 +116,7 @@ def emit(
     if segment is None:
         segment = max(1, PANEL_BYTES // max(1, depth * block * item))
     rows = spec.rows(target)
-    jobs = _jobs(tables, rows, block, blocks)
+    jobs = _deep_jobs(tables, rows, blocks) if deep else _jobs(tables, rows, block, blocks)
     if not jobs:
         return
     rects = np.array(tables.rects, np.int64)
@@ -143,6 +150,18 @@ def _jobs(tables: Tables, rows: int, block: int, blocks: int) -> list[tuple[int,
         for first in range(0, blocks, together):
             for begin in range(0, m, step):
                 jobs.append((r, begin, min(m, begin + step), first, min(blocks, first + together)))
+    return jobs
+
+
+def _deep_jobs(tables: Tables, rows: int, blocks: int) -> list[tuple[int, int, int, int, int]]:
+    """Work items for long sums into small results: whole results, so that what a segment reads is read from memory
+    once; cut only where there would be fewer than `DEEP_JOBS` of them.
+    """
+    jobs = []
+    for r, (m, k) in enumerate(tables.work):
+        pieces = max(1, min(m // (4 * rows), -(-DEEP_JOBS // len(tables.work)))) if m * k > JOB_WORK // 64 else 1
+        step = -(-m // (pieces * rows)) * rows
+        jobs += [(r, begin, min(m, begin + step), 0, blocks) for begin in range(0, m, step)]
     return jobs
 
 
@@ -390,6 +409,8 @@ def _weight_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     g_node, x_node = anchor.inputs
     g = _geometry(anchor, x_node.shape, anchor.shape, g_node.shape)
     dy, x = image(lowering, g_node), image(lowering, x_node)
+    if g.pad != (0, 0) and g.ins * g.groups <= PADDED_CHANNELS:
+        g, x = _padded(lowering, g, x)
     # In memory [group][kh][kw][in][out], seen as [out, in, kh, kw].
     kh, kw = g.kernel
     own = lowering.program.buffer((g.groups, kh, kw, g.ins, g.outs), anchor.dtype)
@@ -452,13 +473,26 @@ def _weight_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     vectors = choose_vectors(g.outs, lowering.target, anchor.dtype)
     block = ContractSpec(anchor.dtype, vectors).block(lowering.target)
     a_k = xx * g.stride[1]
-    emit(lowering, bare, tables, x, dy, c, g.outs, a_k, dy_col, block, 0, GRADIENT_SEGMENT)
+    emit(lowering, bare, tables, x, dy, c, g.outs, a_k, dy_col, block, 0, GRADIENT_SEGMENT, deep=True)
     # Into the parameter's own order, in which the optimiser reads it.
     logical = lowering.result(anchor)
     strides = logical.strides if g.groups == 1 else (logical.strides[0] * g.outs, *logical.strides)
     split = Access(logical.buffer, c.shape, strides, logical.offset, anchor.dtype)
     lowering.copy(c, split, "weight gradient to C order")
     _finish_separately(lowering, group, anchor)
+
+
+def _padded(lowering: Lowering, g: Geometry, x: Access) -> tuple[Geometry, Access]:
+    """A copy of an image of few channels with its zeros written out: all kernel positions then share their outputs."""
+    reach = [(g.out[d] - 1) * g.stride[d] + (g.kernel[d] - 1) * g.dilation[d] + 1 for d in (0, 1)]
+    height, width = (max(reach[d], g.pad[d] + g.size[d]) for d in (0, 1))
+    images, channels = x.shape[:2]
+    wide = lowering.program.buffer((images, channels, height, width), x.dtype, channels_last(4))
+    zero = lowering.program.constant(np.zeros((), BY_SHORT[x.dtype].numpy), x.dtype).broadcast(wide.shape)
+    lowering.copy(zero, wide, "zeros")
+    inside = replace(wide, shape=x.shape, offset=g.pad[0] * wide.strides[2] + g.pad[1] * wide.strides[3])
+    lowering.copy(x, inside, "pad")
+    return replace(g, size=(height, width), pad=(0, 0)), wide
 
 
 def _finish_separately(lowering: Lowering, group: Group, anchor: Node) -> None:

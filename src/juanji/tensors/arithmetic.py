@@ -137,6 +137,19 @@ def unary_float(op: Op, x: Any) -> Any:
     return op(x if x.dtype.is_floating_point else cast(x, dtypes.float32))
 
 
+def original(target: Any, op: Op | None = None, other: Any = None) -> Any:
+    """What an in-place operation computes from: `target`, or a copy of it where a gradient formula will want the old value.
+
+    Args:
+        op: the operation that reads `target` and `other`; None for several of them.
+    """
+    if not state.grad_enabled:
+        return target
+    wanted = (target._var.requires_grad, isinstance(other, TensorBase) and other._var.requires_grad)
+    reads = any(wanted) if op is None else any(w and "0" in n for w, n in zip(wanted, op.needs, strict=False))
+    return ew.copy(target) if reads else target
+
+
 def into(target: Any, value: Any, name: str) -> Any:
     """What an in-place operation does with its result: checks shape and type, then writes it into `target`.
 
@@ -171,6 +184,7 @@ __all__ = [
     "into",
     "number_dtype",
     "operand",
+    "original",
     "power",
     "rebase",
     "result_dtype",

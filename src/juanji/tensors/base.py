@@ -274,6 +274,8 @@ def dispatch(op: Op, inputs: Sequence[Any], attrs: Attrs) -> Tensor:
 
 def record(op: Op, inputs: Sequence[Any], attrs: Attrs, result: Tensor) -> None:
     """Puts an operation on the tape, if a gradient can flow through it."""
+    if not result.dtype.is_floating_point:
+        return
     edges = tuple(
         t.edge() if grad is not None and t._var.requires_grad else None
         for t, grad in zip(inputs, op.grads, strict=True)

@@ -639,7 +639,9 @@ def _operator(op: Any) -> tuple[Any, Any, Any]:
 
     def inplace(self: Tensor, other: Any) -> Any:
         value = ar.operand(other, name)
-        return value if value is NotImplemented else ar.into(self, ar.arithmetic(op, self, value), name + "_")
+        if value is NotImplemented:
+            return value
+        return ar.into(self, ar.arithmetic(op, ar.original(self, op, value), value), name + "_")
 
     return forward, reflected, inplace
 
@@ -651,7 +653,7 @@ def _named(op: Any, method: str, text: str, alpha: bool = False) -> tuple[Any, A
         return ar.arithmetic(op, self, other if alpha == 1 else ar.arithmetic(ew.mul, other, alpha))
 
     def inplace(self: Tensor, other: Any, *, alpha: float = 1) -> Any:
-        return ar.into(self, forward(self, other, alpha=alpha), method + "_")
+        return ar.into(self, forward(ar.original(self, op, other), other, alpha=alpha), method + "_")
 
     forward.__name__, inplace.__name__ = method, method + "_"
     forward.__doc__ = text
@@ -706,11 +708,11 @@ def _install() -> None:
         "sin": ew.sin,
         "cos": ew.cos,
     }.items():
-        _unary(method, lambda x, op=op: ar.unary_float(op, x))
+        _unary(method, lambda x, op=op: ar.unary_float(op, x), op)
     for method, op in {"neg": ew.neg, "abs": ew.abs_, "sign": ew.sign, "relu": ew.relu}.items():
-        _unary(method, op)
+        _unary(method, op, op)
     for method, op in {"floor": ew.floor, "ceil": ew.ceil, "round": ew.round_, "trunc": ew.trunc}.items():
-        _unary(method, lambda x, op=op: op(x) if x.dtype.is_floating_point else ew.copy(x))
+        _unary(method, lambda x, op=op: op(x) if x.dtype.is_floating_point else ew.copy(x), op)
     _unary("square", lambda x: ar.power(x, 2))
     for method, dtype in {
         "float": dtypes.float32,
@@ -727,12 +729,12 @@ def _install() -> None:
         setattr(Tensor, name, getattr(reductions, name))
 
 
-def _unary(method: str, function: Any) -> None:
+def _unary(method: str, function: Any, op: Any = None) -> None:
     def forward(self: Tensor) -> Any:
         return function(self)
 
     def inplace(self: Tensor) -> Any:
-        return ar.into(self, function(self), method + "_")
+        return ar.into(self, function(ar.original(self, op)), method + "_")
 
     forward.__name__, inplace.__name__ = method, method + "_"
     forward.__doc__ = f"Elementwise `{method}`."
@@ -767,6 +769,10 @@ for _name, _value in {
     ),
     "__rpow__": lambda self, other: ar.power(other, self),
     "pow": lambda self, exponent: ar.power(self, exponent),
+    "pow_": lambda self, exponent: ar.into(self, ar.power(ar.original(self, None, exponent), exponent), "pow_"),
+    "__ipow__": lambda self, other: (
+        NotImplemented if ar.operand(other, "pow") is NotImplemented else self.pow_(other)
+    ),
     "__neg__": lambda self: ew.neg(self),
     "__pos__": lambda self: self,
     "__abs__": lambda self: ew.abs_(self),
@@ -774,7 +780,9 @@ for _name, _value in {
     "logical_not": lambda self: ew.bitwise_not(ar.cast(self, dtypes.bool_)),
     "isnan": lambda self: ew.isnan(self),
     "clamp": _clamp,
-    "clamp_": lambda self, min=None, max=None: ar.into(self, _clamp(self, min, max), "clamp_"),
+    "clamp_": lambda self, min=None, max=None: ar.into(
+        self, _clamp(ar.original(self), min, max), "clamp_"
+    ),
     "softmax": lambda self, dim, dtype=None: reductions.softmax(self, dim, dtype),
     "log_softmax": lambda self, dim, dtype=None: reductions.log_softmax(self, dim, dtype),
 }.items():
