@@ -1,7 +1,7 @@
 """Draws `progress.png`: what `juanji train mnist` shows, from a real run of it.
 
 The program runs in this process with text files that say they are terminals; the bars are taken as they stand in the
-middle of the training, the rest from what the program printed. The font is DejaVu Sans Mono.
+middle of the training, the rest from what the program printed. The fonts are DejaVu's.
 
     python docs/images/draw_progress.py
 """
@@ -15,18 +15,14 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console, Group
+from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 from juanji.cli import display
 from juanji.train.loop import Listener
 
-COLUMNS, SIZE, LINE, MARGIN = 110, 15, 19, 14
+COLUMNS, SIZE, LINE, MARGIN = 110, 15, 18, 14
 PAPER, INK = "#1b1f24", "#d0d7de"
-#: The sixteen colours of a terminal, as rich numbers them.
-PALETTE = (
-    "#484f58 #ff7b72 #3fb950 #d29922 #58a6ff #bc8cff #39c5cf #b1bac4 "
-    "#6e7681 #ffa198 #56d364 #e3b341 #79c0ff #d2a8ff #56d4dd #ffffff"
-).split()
 
 
 class Terminal(io.StringIO):
@@ -43,7 +39,7 @@ class Watcher(Listener):
         self.inner, self.bars, self.epochs, self.kept = inner, bars, epochs, kept
 
     def _keep(self, name):
-        console = Console(file=io.StringIO(), force_terminal=True, width=COLUMNS, color_system="standard")
+        console = Console(file=io.StringIO(), force_terminal=True, width=COLUMNS, color_system="truecolor")
         console.print(self.bars.get_renderable())
         self.kept[name] = console.file.getvalue()
 
@@ -67,7 +63,7 @@ def run():
     kept, out, err = {}, Terminal(), Terminal()
     original = display.listener
     display.listener = lambda bars, epochs: Watcher(original(bars, epochs), bars, epochs, kept)
-    os.environ.update(COLUMNS=str(COLUMNS), TERM="xterm")
+    os.environ.update(COLUMNS=str(COLUMNS), TERM="xterm", COLORTERM="truecolor")
     os.environ.pop("NO_COLOR", None)
     from juanji.cli.main import app
 
@@ -84,11 +80,11 @@ def run():
 
 def draw(text, path):
     """Draws text with a terminal's colours, one cell for each character."""
-    font, bold = (
-        ImageFont.truetype(name, SIZE) for name in ("DejaVuSansMono.ttf", "DejaVuSansMono-Bold.ttf")
+    font, bold, braille = (
+        ImageFont.truetype(f"DejaVuSans{name}.ttf", SIZE) for name in ("Mono", "Mono-Bold", "")
     )
     cell = font.getlength("M")
-    console = Console(file=io.StringIO(), force_terminal=True, width=COLUMNS, color_system="standard")
+    console = Console(file=io.StringIO(), force_terminal=True, width=COLUMNS, color_system="truecolor")
     lines = console.render_lines(text, pad=False)
     size = (int(COLUMNS * cell) + 2 * MARGIN, len(lines) * LINE + 2 * MARGIN)
     page = Image.new("RGB", size, PAPER)
@@ -97,13 +93,14 @@ def draw(text, path):
         column = 0
         for segment in segments:
             style, colour = segment.style, INK
-            if style and style.color and style.color.number is not None and style.color.number < 16:
-                colour = PALETTE[style.color.number]
+            if style and style.color:
+                colour = style.color.get_truecolor(MONOKAI).hex
             if style and style.dim:
                 colour = "#8b949e"
             for character in segment.text:
                 at = (MARGIN + column * cell, MARGIN + row * LINE + LINE / 2)
-                pen.text(at, character, colour, bold if style and style.bold else font, anchor="lm")
+                face = braille if 0x2800 <= ord(character) < 0x2900 else bold if style and style.bold else font
+                pen.text(at, character, colour, face, anchor="lm")
                 column += 1
     page.quantize(64).save(path, optimize=True)
 

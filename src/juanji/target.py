@@ -97,7 +97,11 @@ def current() -> Target:
     Raises:
         ValueError: the named target cannot run here.
     """
-    name = os.environ.get("JUANJI_TARGET", "")
+    return _chosen(os.environ.get("JUANJI_TARGET", ""))
+
+
+@functools.lru_cache(maxsize=8)
+def _chosen(name: str) -> Target:
     can = available()
     if not name and not can:
         raise ValueError("this processor has neither AVX2 with FMA nor AVX-512; Juanji's kernels need one of them")

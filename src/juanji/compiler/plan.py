@@ -79,7 +79,7 @@ class Plan:
             for patches, pointer in zip(self._output_patches, results, strict=True):
                 for place, offset in patches:
                     args[place] = pointer + offset
-            if self.keep_arena:
+            if self.keep_arena or not self.arena_bytes:
                 self._run(self._table_address, self._count)
                 return
             arena, address = memory.acquire(self.arena_bytes)

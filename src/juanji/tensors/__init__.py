@@ -29,7 +29,7 @@ from juanji.tensors.creation import (
     zeros,
     zeros_like,
 )
-from juanji.tensors.methods import Handle, Tensor, check_device
+from juanji.tensors.methods import Handle, Tensor, check_device, device
 from juanji.tensors.operations import (
     abs,
     allclose,
@@ -84,8 +84,8 @@ from juanji.tensors.state import guarded, guarded_flag, hyper, outside_capture, 
 
 __all__ = [
     "Handle", "Tensor", "TensorBase", "abs", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin",
-    "as_tensor", "avg_pool2d", "cat", "ceil", "check_device", "conv2d", "cos", "cross_entropy", "dropout", "empty",
-    "empty_like", "enable_grad", "equal", "erf", "exp", "eye", "floor", "from_numpy", "full", "full_like", "guarded",
+    "as_tensor", "avg_pool2d", "cat", "ceil", "check_device", "conv2d", "cos", "cross_entropy", "device", "dropout",
+    "empty", "empty_like", "enable_grad", "equal", "erf", "exp", "eye", "floor", "from_numpy", "full", "full_like", "guarded",
     "guarded_flag", "hyper", "is_grad_enabled", "linear", "linspace", "log", "log_softmax", "logsumexp", "manual_seed",
     "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "nll_loss", "no_grad", "norm",
     "one_hot", "ones", "ones_like", "outside_capture", "prod", "rand", "rand_like", "randint", "randn", "randn_like",

@@ -91,14 +91,18 @@ def together(dtype: DType, *values: Any) -> list[Any]:
 
 def arithmetic(op: Op, a: Any, b: Any) -> Any:
     """A binary operation after promotion. Two integer operands of `div` become floating point."""
-    if type(a) is type(b) and a.dtype is b.dtype and (op is not ew.div or a.dtype.is_floating_point):
+    if type(a) is type(b) and a.dtype is b.dtype and a.dtype.is_floating_point:
         return op(a, b)
     dtype = result_dtype((a, b))
     if op is ew.div and not dtype.is_floating_point:
         dtype = dtypes.float32
-    if op is ew.sub and dtype is dtypes.bool_:
-        raise RuntimeError("subtraction of two bool tensors is not supported; use ^ or logical_xor instead")
+    if op is ew.sub and any(_is_bool(v) for v in (a, b)):
+        raise RuntimeError("subtraction with a bool tensor is not supported; use ^, ~ or logical_not instead")
     return op(*together(dtype, a, b))
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, (bool, np.bool_)) or (isinstance(value, TensorBase) and value.dtype is dtypes.bool_)
 
 
 def power(a: Any, b: Any) -> Any:
@@ -150,6 +154,17 @@ def original(target: Any, op: Op | None = None, other: Any = None) -> Any:
     return ew.copy(target) if reads else target
 
 
+def signed(op: Op, x: Any) -> Any:
+    """A function of numbers that bools are not.
+
+    Raises:
+        RuntimeError: a tensor of bools.
+    """
+    if x.dtype is dtypes.bool_:
+        raise RuntimeError(f"{op.name} is not supported for bool tensors; use ~ or logical_not, or cast them first")
+    return op(x)
+
+
 def into(target: Any, value: Any, name: str) -> Any:
     """What an in-place operation does with its result: checks shape and type, then writes it into `target`.
 
@@ -189,6 +204,7 @@ __all__ = [
     "rebase",
     "result_dtype",
     "scalar",
+    "signed",
     "together",
     "unary_float",
 ]

@@ -341,7 +341,7 @@ def rebase(target: Any, value: Any) -> None:
                 "an in-place operation gives a tensor from outside the step a history",
                 "work on a clone(), or write under no_grad()",
             )
-        if not target.chain:
+        if not target.chain and edge is not None:
             var.fn = edge if isinstance(edge, Function) else _identity(value, edge)
         else:
             base = chain_spec(Spec(var.storage.shape, target.dtype.short), var.region)
@@ -352,9 +352,7 @@ def rebase(target: Any, value: Any) -> None:
     var.storage.bump()
 
 
-def _identity(value: Any, edge: Any) -> Function | None:
-    if edge is None:
-        return None
+def _identity(value: Any, edge: Any) -> Function:
     return Function(ops.elementwise.copy, {}, (edge,), (value.spec,), value.spec)
 
 

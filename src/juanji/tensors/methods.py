@@ -115,9 +115,9 @@ class Tensor(TensorBase):
         return len(self.shape)
 
     @property
-    def device(self) -> str:
-        """Always "cpu"."""
-        return "cpu"
+    def device(self) -> device:
+        """Always `device("cpu")`."""
+        return CPU
 
     @property
     def is_cuda(self) -> bool:
@@ -567,15 +567,45 @@ def _owner(leaf: Var, g: Tensor) -> Tensor:
     return make(Tensor, leaf, (), g.shape, g.strides, 0, g.dtype)  # type: ignore[no-any-return]
 
 
-def check_device(device: Any) -> None:
+class device(str):  # PyTorch's name
+    """Where tensors live: the CPU.
+
+    Raises:
+        ValueError: any other device.
+
+    >>> device("cpu")
+    device(type='cpu')
+    """
+
+    __slots__ = ()
+    index = None  # type: ignore[assignment]
+
+    def __new__(cls, type: Any = "cpu", index: int | None = None) -> device:
+        """Accepts "cpu", "cpu:0" and another device."""
+        check_device(type)
+        return super().__new__(cls, "cpu")
+
+    @property
+    def type(self) -> str:
+        """The kind of device: "cpu"."""
+        return "cpu"
+
+    def __repr__(self) -> str:
+        return "device(type='cpu')"
+
+
+def check_device(given: Any) -> None:
     """Refuses every device but the CPU.
 
     Raises:
         ValueError: another device.
     """
-    name = str(getattr(device, "type", device))
-    if device is not None and name != "cpu" and not name.startswith("cpu:"):
+    name = str(getattr(given, "type", given))
+    if given is not None and name != "cpu" and not name.startswith("cpu:"):
         raise ValueError(f"device={name!r} is not available: Juanji computes on the CPU, use device='cpu'")
+
+
+CPU = device("cpu")
 
 
 def matmul(input: Any, other: Any) -> Tensor:
@@ -709,8 +739,9 @@ def _install() -> None:
         "cos": ew.cos,
     }.items():
         _unary(method, lambda x, op=op: ar.unary_float(op, x), op)
-    for method, op in {"neg": ew.neg, "abs": ew.abs_, "sign": ew.sign, "relu": ew.relu}.items():
-        _unary(method, op, op)
+    for method, op in {"neg": ew.neg, "abs": ew.abs_, "relu": ew.relu}.items():
+        _unary(method, lambda x, op=op: ar.signed(op, x), op)
+    _unary("sign", ew.sign, ew.sign)
     for method, op in {"floor": ew.floor, "ceil": ew.ceil, "round": ew.round_, "trunc": ew.trunc}.items():
         _unary(method, lambda x, op=op: op(x) if x.dtype.is_floating_point else ew.copy(x), op)
     _unary("square", lambda x: ar.power(x, 2))
@@ -773,9 +804,9 @@ for _name, _value in {
     "__ipow__": lambda self, other: (
         NotImplemented if ar.operand(other, "pow") is NotImplemented else self.pow_(other)
     ),
-    "__neg__": lambda self: ew.neg(self),
+    "__neg__": lambda self: ar.signed(ew.neg, self),
     "__pos__": lambda self: self,
-    "__abs__": lambda self: ew.abs_(self),
+    "__abs__": lambda self: ar.signed(ew.abs_, self),
     "__invert__": lambda self: ew.bitwise_not(self),
     "logical_not": lambda self: ew.bitwise_not(ar.cast(self, dtypes.bool_)),
     "isnan": lambda self: ew.isnan(self),

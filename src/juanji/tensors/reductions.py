@@ -148,6 +148,8 @@ def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 def _arg(op: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    if x.dtype is dtypes.bool_:
+        raise RuntimeError(f"{op.name}() does not support bool input; cast it to an integer type first")
     if dim is None:
         result = op(x.reshape(-1), dims=(0,)).reshape(())
         return result.reshape((1,) * x.ndim) if keepdim else result
@@ -168,14 +170,19 @@ def argmin(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
     return _arg(rd.argmin, x, dim, keepdim)
 
 
+def _truth(op: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    result = _over(op, cast(x, dtypes.bool_), dim, keepdim)
+    return cast(result, dtypes.uint8) if x.dtype is dtypes.uint8 else result
+
+
 def any(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """Whether any element is true."""
-    return _over(rd.any_, cast(x, dtypes.bool_), dim, keepdim)
+    """Whether any element is true; for uint8 the answer is uint8, as PyTorch's."""
+    return _truth(rd.any_, x, dim, keepdim)
 
 
 def all(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """Whether all elements are true."""
-    return _over(rd.all_, cast(x, dtypes.bool_), dim, keepdim)
+    """Whether all elements are true; for uint8 the answer is uint8, as PyTorch's."""
+    return _truth(rd.all_, x, dim, keepdim)
 
 
 def softmax(x: Any, dim: int, dtype: Any = None) -> Any:
