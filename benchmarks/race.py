@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 #: One thread each, in every way the libraries have of being told.
 ONE_THREAD = {
+    "JUANJI_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -41,6 +42,8 @@ KEPT_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TOP_PAD_": "268435456",
 }
+#: Juanji told to compile everything anew, so that a first step is a first step.
+NOTHING_KEPT = {"JUANJI_CACHE": "0"}
 #: Seconds that one answer may take, first compiles included.
 PATIENCE = 240.0
 

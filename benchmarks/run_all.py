@@ -2,7 +2,7 @@
 
     python benchmarks/run_all.py [--only lenet_step ...] [--quick] [--long]
 
-Results are kept in benchmarks/results.json: with --only, the other sections of the page stay as they were.
+Results are kept in benchmarks/results.json: sections that are not asked for stay on the page as they were.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from typing import Any
 
 import race
 
-QUESTIONS = ("lenet_step", "conv_layers", "start_up", "accuracy")
+#: Question -> (script, arguments of its `measure`); the last one is long and asked only when it is wanted.
+QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lenet_step": ("lenet_step", {}),
+    "conv_layers": ("conv_layers", {}),
+    "start_up": ("start_up", {}),
+    "accuracy": ("accuracy", {}),
+    "fashion": ("accuracy", {"fashion": True}),
+}
 RESULTS = Path(__file__).resolve().parent / "results.json"
 PAGE = race.ROOT / "docs" / "performance.md"
 
@@ -33,9 +40,9 @@ run where PyTorch, JAX and TensorFlow are missing, too: those columns are left o
 def page(results: dict[str, Any]) -> str:
     """All of docs/performance.md."""
     sections, lost = [], []
-    for question in QUESTIONS:
+    for question, (script, _) in QUESTIONS.items():
         if question in results:
-            module = importlib.import_module(question)
+            module = importlib.import_module(script)
             sections.append(module.markdown(results[question]["result"]) + "\n" + _conditions(results[question]))
             lost += module.losses(results[question]["result"])
     found = "\n".join(f"- {line}" for line in lost) or "Nowhere, in what is measured here."
@@ -46,31 +53,32 @@ def _conditions(entry: dict[str, Any]) -> str:
     m = entry["machine"]
     return (
         f"_{m['date']}, {m['cpu']}, {m['cores']} cores, {m['target']}, {m['system']}; {m['versions']}; system load "
-        f"{m['load']} at the start; {entry['seconds']:.0f} s. `benchmarks/{entry['script']}`_\n"
+        f"{m['load']} at the start; {entry['seconds']:.0f} s. `benchmarks/{entry['script']}`{entry.get('note', '')}_\n"
     )
 
 
 def main() -> int:
     """Runs what is asked for; 1 if something failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", action="append", choices=QUESTIONS, help="only this question (may be repeated)")
+    parser.add_argument("--only", action="append", choices=list(QUESTIONS), help="only this question (may be repeated)")
     parser.add_argument("--quick", action="store_true", help="a trial run: few, short rounds")
     parser.add_argument("--long", action="store_true", help="also Fashion-MNIST against PyTorch (about 10 minutes)")
     given = parser.parse_args()
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     failed = []
-    for question in given.only or QUESTIONS:
+    for question in given.only or [name for name in QUESTIONS if name != "fashion" or given.long]:
         race.note(f"== {question}")
-        module, machine, begin = importlib.import_module(question), race.machine(), time.perf_counter()
-        more = {"fashion": True} if given.long and question == "accuracy" else {}
+        script, arguments = QUESTIONS[question]
+        module, machine, begin = importlib.import_module(script), race.machine(), time.perf_counter()
         try:
-            result = module.measure(quick=given.quick, **more)
+            result = module.measure(quick=given.quick, **arguments)
         except Exception:  # the others are still worth running
             traceback.print_exc()
             failed.append(question)
             continue
         seconds = time.perf_counter() - begin
-        results[question] = {"result": result, "machine": machine, "seconds": seconds, "script": f"{question}.py"}
+        # Read again each time: another run may have written its own part meanwhile.
+        results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        results[question] = {"result": result, "machine": machine, "seconds": seconds, "script": f"{script}.py"}
         RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
         PAGE.parent.mkdir(exist_ok=True)
         PAGE.write_text(page(results))

@@ -47,9 +47,7 @@ def draw(sections, test, classes, predicted, probability, columns=10):
             text = f"{classes[predicted[place]]}  {int(100 * probability[place])}%"  # 99.9% is not 100%
             if not right:
                 text += f"  ({classes[test.labels[place]]})"
-            pen.text(
-                (x + SIDE / 2, y + SIDE + CAPTION / 2), text, RIGHT if right else WRONG, small, anchor="mm"
-            )
+            pen.text((x + SIDE / 2, y + SIDE + CAPTION / 2), text, RIGHT if right else WRONG, small, anchor="mm")
         top += HEADING + count * line
     return page
 
@@ -76,7 +74,8 @@ def main():
     wrong = np.flatnonzero(predicted != test.labels)
     if len(wrong) and options.mistakes > 0:
         shown = wrong[: options.mistakes]
-        sections.append((f"{len(shown)} of the {len(wrong):,} that it gets wrong (in brackets: the right class)", shown))
+        heading = f"{len(shown)} of the {len(wrong):,} that it gets wrong (in brackets: the right class)"
+        sections.append((heading, shown))
     draw(sections, test, loaded.classes, predicted, probability).save(options.out, optimize=True)
     print(f"{options.out}: {len(test) - len(wrong):,} of {len(test):,} right")
 

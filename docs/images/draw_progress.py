@@ -59,11 +59,11 @@ class Watcher(Listener):
 
 
 def run():
-    """What a training printed: (first line, bars in the middle, bars at the end, tables)."""
+    """What a first training printed, its kernels not yet compiled: (first line, middle bars, last bars, tables)."""
     kept, out, err = {}, Terminal(), Terminal()
     original = display.listener
     display.listener = lambda bars, epochs: Watcher(original(bars, epochs), bars, epochs, kept)
-    os.environ.update(COLUMNS=str(COLUMNS), TERM="xterm", COLORTERM="truecolor")
+    os.environ.update(COLUMNS=str(COLUMNS), TERM="xterm", COLORTERM="truecolor", JUANJI_CACHE="0")
     os.environ.pop("NO_COLOR", None)
     from juanji.cli.main import app
 
@@ -80,9 +80,7 @@ def run():
 
 def draw(text, path):
     """Draws text with a terminal's colours, one cell for each character."""
-    font, bold, braille = (
-        ImageFont.truetype(f"DejaVuSans{name}.ttf", SIZE) for name in ("Mono", "Mono-Bold", "")
-    )
+    font, bold, braille = (ImageFont.truetype(f"DejaVuSans{name}.ttf", SIZE) for name in ("Mono", "Mono-Bold", ""))
     cell = font.getlength("M")
     console = Console(file=io.StringIO(), force_terminal=True, width=COLUMNS, color_system="truecolor")
     lines = console.render_lines(text, pad=False)

@@ -7,12 +7,13 @@ from typing import Any
 
 from juanji import data, nn, optim, zoo
 from juanji.capture.compile import compile
-from juanji.config import state as _state
 from juanji.dtypes import DType, float32, float64, int8, int16, int32, int64, uint8
 from juanji.dtypes import bool_ as bool
 from juanji.errors import AutogradError, CaptureError, DataError, ShapeError
 from juanji.interop.statefile import load, save
 from juanji.random import Generator
+from juanji.runtime.schedule import set_threads as _set_threads
+from juanji.runtime.team import threads as _threads
 from juanji.tensors import *  # noqa: F403
 from juanji.tensors import __all__ as _tensor_names
 from juanji.version import __version__
@@ -21,21 +22,38 @@ float, double, short, int, long = float32, float64, int16, int32, int64
 
 
 def set_num_threads(number: Any) -> None:
-    """Sets how many threads plans may use. Plans run on one thread today; the number is kept for when they don't.
+    """Sets how many threads plans may use, the calling one included; results do not depend on it.
+
+    Small plans stay on one thread, as does any that is faster there. Without this call it is `JUANJI_THREADS`, or all
+    processors that this process may use.
 
     Raises:
-        ValueError: fewer than 1. TypeError: not an integer.
+        ValueError: fewer than 1, or more than 1024. TypeError: not an integer.
+
+    >>> import juanji as jj
+    >>> before = jj.get_num_threads()
+    >>> jj.set_num_threads(2)
+    >>> jj.get_num_threads()
+    2
+    >>> jj.set_num_threads(before)
     """
     if isinstance(number, _bool) or not hasattr(number, "__index__"):
         raise TypeError(f"set_num_threads: number={number!r} must be an integer")
+    number = number.__index__()
     if number < 1:
         raise ValueError(f"set_num_threads: number={number} must be at least 1")
-    _state.threads = number.__index__()
+    if number > 1024:
+        raise ValueError(f"set_num_threads: number={number} must be at most 1024")
+    _set_threads(number)
 
 
 def get_num_threads() -> Any:
-    """How many threads plans may use."""
-    return _state.threads
+    """How many threads plans may use.
+
+    Raises:
+        ValueError: `JUANJI_THREADS` is set to something that is not a number of threads.
+    """
+    return _threads()
 
 
 __all__ = [

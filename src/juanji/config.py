@@ -11,7 +11,6 @@ class _Shared:
     """What all threads see."""
 
     epoch = 0
-    threads = 1
 
 
 _shared = _Shared()
@@ -38,15 +37,6 @@ class State(threading.local):
     @epoch.setter
     def epoch(self, value: int) -> None:
         _shared.epoch = value
-
-    @property
-    def threads(self) -> int:
-        """The number of threads asked for."""
-        return _shared.threads
-
-    @threads.setter
-    def threads(self, value: int) -> None:
-        _shared.threads = value
 
 
 state = State()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
+import sys
 from dataclasses import dataclass
 
 import llvmlite.binding as llvm
@@ -33,7 +35,10 @@ class Target:
         registers: number of vector registers.
         cpu: LLVM's processor name, used for scheduling.
         features: LLVM's full feature string.
-        masks: true where masked loads and stores are single instructions.
+        masks: true where masked loads and stores are single instructions; elsewhere LLVM makes them of branches.
+        fma: true where a fused multiply-add is one instruction. Elsewhere kernels round twice: the C library's exact
+            `fma` would be a call for every element.
+        triple: LLVM's name of the system, where it is not the one that this process runs on.
     """
 
     name: str
@@ -42,6 +47,8 @@ class Target:
     cpu: str
     features: str
     masks: bool
+    fma: bool = True
+    triple: str = ""
 
     def lanes(self, dtype: str) -> int:
         """Elements of `dtype` in one vector register."""
@@ -55,26 +62,72 @@ class Target:
         return max(1, min(wanted, (self.registers - 1) // vectors - 1))
 
 
+@dataclass(frozen=True)
+class _Level:
+    """A set of instructions that kernels are written for.
+
+    Attributes:
+        needs: LLVM's features, all of which the processor must have.
+        without: features whose names begin so are not used, though the processor may have them.
+        cpu: the processor that LLVM schedules for; "" is this one.
+    """
+
+    needs: tuple[str, ...]
+    vector_bytes: int
+    registers: int
+    masks: bool = True
+    fma: bool = True
+    without: tuple[str, ...] = ()
+    cpu: str = ""
+
+
+_WIDE = ("avx512", "evex512", "avx10")
+_VEX = ("avx", "evex", "fma", "f16c", "xop", "vaes", "vpclmul", "gfni", "sha512", "sm3", "sm4", "amx")
+_X86 = ("x86_64", "amd64")
+_ARM = ("aarch64", "arm64")
+#: By name, the widest first. A level without needs can be run by every processor of its kind.
+_LEVELS = {
+    "avx512": _Level(("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma"), 64, 32),
+    "avx2": _Level(("avx2", "fma"), 32, 16, without=_WIDE, cpu="x86-64-v3"),
+    "sse42": _Level(
+        ("sse4.2", "sse4.1", "ssse3"), 16, 16, masks=False, fma=False, without=_VEX, cpu="x86-64-v2"
+    ),
+    "neon": _Level(("neon",), 16, 32, masks=False),
+}
+#: What every processor of a kind has, as LLVM's processor, features, registers and whether it has an FMA.
+_BASELINE = {
+    "x86": ("x86-64", "+cmov,+cx8,+fxsr,+mmx,+sse,+sse2,+x87", 16, False),
+    "arm": ("generic", "+fp-armv8,+neon", 32, True),
+    "other": ("generic", "", 16, False),
+}
+#: LLVM's names for a processor that it knows nothing more of.
+_NAMELESS = ("", "generic", "x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4")
+
+
 def _features(wanted: dict[str, bool]) -> str:
     return ",".join(("+" if on else "-") + name for name, on in sorted(wanted.items()) if name)
 
 
+def _kind() -> str:
+    machine = platform.machine().lower()
+    return "x86" if machine in _X86 else "arm" if machine in _ARM else "other"
+
+
 @functools.lru_cache(maxsize=1)
 def _host() -> tuple[str, dict[str, bool]]:
-    return llvm.get_host_cpu_name(), dict(llvm.get_host_cpu_features())
-
-
-#: Every instruction set a target needs, widest first.
-_LEVELS = {
-    "avx512": (("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma"), 64, 32),
-    "avx2": (("avx2", "fma"), 32, 16),
-}
+    try:
+        cpu, features = llvm.get_host_cpu_name(), dict(llvm.get_host_cpu_features())
+    except RuntimeError:  # LLVM can't ask this processor
+        cpu, features = "generic", {}
+    if _kind() == "arm":
+        features.setdefault("neon", True)  # every 64-bit one has it
+    return cpu, features
 
 
 def available() -> list[str]:
-    """Names of the targets this machine can run, widest first."""
+    """Names of the targets this machine can run, widest first. The last, "portable", runs everywhere."""
     _, features = _host()
-    return [name for name, (needs, _, _) in _LEVELS.items() if all(features.get(n) for n in needs)]
+    return [name for name, level in _LEVELS.items() if all(features.get(n) for n in level.needs)] + ["portable"]
 
 
 @functools.lru_cache(maxsize=8)
@@ -82,13 +135,37 @@ def _named(name: str) -> Target:
     cpu, features = _host()
     can = available()
     if name not in can:
-        raise ValueError(f"JUANJI_TARGET is {name!r}, but this machine can run {can or 'none of the known targets'}")
-    _, width, registers = _LEVELS[name]
-    kept = dict(features)
-    if name != "avx512":
-        kept = {n: on and not n.startswith(("avx512", "evex512", "avx10")) for n, on in features.items()}
-        cpu = "x86-64-v3"
-    return Target(name, width, registers, cpu, _features(kept), masks=True)
+        raise ValueError(f"JUANJI_TARGET is {name!r}, but this machine can run {can}")
+    if name == "portable":
+        return portable()
+    level = _LEVELS[name]
+    kept = {n: on and not (level.without and n.startswith(level.without)) for n, on in features.items()}
+    return Target(
+        name, level.vector_bytes, level.registers, level.cpu or cpu, _features(kept), level.masks, level.fma
+    )
+
+
+def portable(kind: str = "") -> Target:
+    """The 128-bit target of what every 64-bit processor of a kind has.
+
+    Args:
+        kind: "x86", "arm" or "other"; this machine's where nothing is said.
+
+    >>> portable("arm").lanes("f32")
+    4
+    """
+    cpu, features, registers, fma = _BASELINE[kind or _kind()]
+    return Target("portable", 16, registers, cpu, features, masks=False, fma=fma)
+
+
+def neon(triple: str = "aarch64-unknown-linux-gnu") -> Target:
+    """A 64-bit ARM target for writing kernels on other machines: LLVM assembles them there too.
+
+    >>> neon().lanes("f64"), neon().fma
+    (2, True)
+    """
+    cpu, features, registers, fma = _BASELINE["arm"]
+    return Target("neon", 16, registers, cpu, features, masks=False, fma=fma, triple=triple)
 
 
 def current() -> Target:
@@ -102,7 +179,15 @@ def current() -> Target:
 
 @functools.lru_cache(maxsize=8)
 def _chosen(name: str) -> Target:
-    can = available()
-    if not name and not can:
-        raise ValueError("this processor has neither AVX2 with FMA nor AVX-512; Juanji's kernels need one of them")
-    return _named(name or can[0])
+    if name:
+        return _named(name)
+    widest = available()[0]
+    cpu, _ = _host()
+    if cpu in _NAMELESS or widest == "portable":
+        # Said once: this function is called once for each name.
+        print(
+            f"juanji: LLVM does not know this processor ({platform.machine()}, {cpu or 'no name'}); "
+            f"kernels are written for {widest!r}, the widest instructions it is known to have",
+            file=sys.stderr,
+        )
+    return _named(widest)

@@ -47,7 +47,7 @@ def juanji(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
 
     def run(*arguments, cwd=None, **environment):
-        env = {**os.environ, "JUANJI_HOME": str(home), "JUANJI_DEBUG": "0", **environment}
+        env = {**os.environ, "JUANJI_HOME": str(home), "JUANJI_DEBUG": "0", "JUANJI_CACHE": "1", **environment}
         done = subprocess.run(
             [sys.executable, "-m", "juanji.cli.main", *map(str, arguments)],
             cwd=cwd,

@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 import juanji as jj
-from juanji.cli import machine, output
+from juanji.cli import output
 from juanji.cli.main import app
+from juanji.runtime import system
 
 COMMANDS = ("train", "predict", "evaluate", "doctor", "data")
 
@@ -63,6 +64,22 @@ def test_doctor(juanji):
     text = juanji("doctor").stdout
     for word in ("processor", "target", "threads", "affinity", "cgroup", "numpy", "cache"):
         assert word in text
+
+
+def test_the_cache_of_kernels_is_shown_and_cleared(juanji, tmp_path):
+    home = {"JUANJI_HOME": str(tmp_path)}
+    assert juanji("doctor", **home).returncode == 0  # it tries a first kernel
+    found = json.loads(juanji("doctor", "--json", **home).stdout)["kernels"]
+    assert found["folder"] == str(tmp_path / "kernels")
+    assert found["problem"] is None
+    assert found["files"] > 0 < found["bytes"]
+    (tmp_path / "data").mkdir()
+    removed = json.loads(juanji("doctor", "--clear-cache", "--json", **home).stdout)
+    assert removed["files"] == found["files"]
+    assert list((tmp_path / "kernels").iterdir()) == []
+    assert (tmp_path / "data").is_dir()
+    assert "0 files" in juanji("doctor", "--clear-cache", **home).stdout
+    assert "off" in juanji("doctor", JUANJI_CACHE="0", **home).stdout
 
 
 def test_doctor_with_a_target_that_is_not_there(juanji):
@@ -147,14 +164,14 @@ def test_ctrl_c_stops_without_a_traceback_or_a_file(idx_folder, tmp_path):
 def test_cgroup_quota(tmp_path):
     own = tmp_path / "self"
     own.write_text("0::/a/b\n")
-    assert machine.cgroup_quota(tmp_path, own) is None
+    assert system.cgroup_quota(tmp_path, own) is None
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "cpu.max").write_text("max 100000\n")
-    assert machine.cgroup_quota(tmp_path, own) is None
+    assert system.cgroup_quota(tmp_path, own) is None
     (tmp_path / "a" / "cpu.max").write_text("150000 100000\n")
-    assert machine.cgroup_quota(tmp_path, own) == 1.5
+    assert system.cgroup_quota(tmp_path, own) == 1.5
     (tmp_path / "cpu.max").write_text("broken")
-    assert machine.cgroup_quota(tmp_path, own) == 1.5
+    assert system.cgroup_quota(tmp_path, own) == 1.5
 
 
 def test_cgroup_quota_of_version_1(tmp_path):
@@ -164,9 +181,9 @@ def test_cgroup_quota_of_version_1(tmp_path):
     folder.mkdir(parents=True)
     (folder / "cpu.cfs_period_us").write_text("100000")
     (folder / "cpu.cfs_quota_us").write_text("-1")
-    assert machine.cgroup_quota(tmp_path, own) is None
+    assert system.cgroup_quota(tmp_path, own) is None
     (folder / "cpu.cfs_quota_us").write_text("200000")
-    assert machine.cgroup_quota(tmp_path, own) == 2
+    assert system.cgroup_quota(tmp_path, own) == 2
 
 
 def test_errors_become_one_line():

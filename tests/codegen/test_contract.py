@@ -14,7 +14,7 @@ from juanji import target as targets
 from juanji.codegen.contract import ContractSpec, choose_vectors, column_blocks, tile_rows
 from juanji.runtime import jit
 
-TARGETS = ("avx512", "avx2")
+TARGETS = ("avx512", "avx2", "sse42", "portable")
 NUMPY = {"f32": np.float32, "f64": np.float64}
 
 
@@ -84,7 +84,7 @@ class Problem:
                         acc = held[at] + acc
                     inputs = []
                     for extra, (_, kind) in zip(self.extras, self.spec.extras, strict=True):
-                        place = {"n": columns + n0, "c": at, "s": np.zeros(1, int)}[kind]
+                        place = {"n": columns + n0, "c": at, "m": np.array([x + n0]), "s": np.zeros(1, int)}[kind]
                         inputs.append(extra[place])
                     c[at] = evaluate(self.spec.epilogue, acc, inputs)
         return c
@@ -215,7 +215,7 @@ def conv(target: targets.Target, dtype: str, n: int, shape: tuple[int, int, int]
     problem = Problem(spec, small(rng, images * height * width * channels, dtype), weights, c, jobs, rects,
                       taps, 1, b_row, 9 * channels * nb if packed else nb, n, segment)  # fmt: skip
     for kind_dtype, kind in spec.extras:
-        count = {"n": n, "c": len(c), "s": 1}[kind]
+        count = {"n": n, "m": shape[2], "c": len(c), "s": 1}[kind]
         problem.extras.append(small(rng, count, kind_dtype))
     return problem
 
@@ -253,6 +253,25 @@ def test_residual_scale_and_groups(name: str, accumulate: bool) -> None:
     problem.rects[0][14] = 5
     problem.extras[0] = small(np.random.default_rng(3), 26, dt)
     problem.check(target)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("shape", [(2, 7, 1), (2, 5, 3), (2, 2, 6), (1, 3, 40)])
+@pytest.mark.parametrize("terms", [1, 9])
+def test_value_for_each_row(name: str, dtype: str, shape: tuple[int, int, int], terms: int) -> None:
+    """Inputs of class "m", written once for each row (one term) or in a loop over rows (many)."""
+    epilogue: Any = ("acc", dtype)
+    for _ in range(terms):
+        epilogue = ("sub", dtype, ("add", dtype, epilogue, ("load", dtype, 0)), ("load", dtype, 1))
+    extras = ((dtype, "m"), (dtype, "n"))
+    for n in (6, 40):
+        problem = conv(named(name), dtype, n, shape, 3, 4, epilogue=epilogue, extras=extras)
+        problem.extras[0] = small(np.random.default_rng(4), shape[2] + 2, dtype)
+        problem.extras[1] = small(np.random.default_rng(5), n + 2, dtype)
+        for rect in problem.rects:
+            rect[14] = 2
+        problem.check(named(name))
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -296,13 +315,13 @@ def test_inner_loops_keep_every_sum_in_a_register(name: str) -> None:
                 loops = inner_loops(jit.assembly(ContractSpec(dtype, vectors, tail, True), target))
                 assert loops
                 for loop in loops:
-                    assert not re.search(r"[yz]mm.*\(%rsp\)|\(%rsp\).*[yz]mm", loop), loop
+                    assert not re.search(r"[xyz]mm.*\(%rsp\)|\(%rsp\).*[xyz]mm", loop), loop
 
 
 def inner_loops(assembly: str) -> list[str]:
     """What lies between a label and a branch back to it, where it multiplies."""
     found = re.findall(r"^(\.LBB\S+):((?:(?!^\.LBB).*\n)*?)\s+j\w+\s+\1\n", assembly, flags=re.MULTILINE)
-    return [body for _, body in found if "vfmadd" in body]
+    return [body for _, body in found if "vfmadd" in body or "mulp" in body]
 
 
 def test_specifications_say_what_is_wrong() -> None:

@@ -16,7 +16,7 @@ from juanji.runtime import jit
 NUMPY = {"f32": "f4", "f64": "f8", "i8": "i1", "i16": "i2", "i32": "i4", "i64": "i8", "u8": "u1", "b1": "?"}
 
 
-@pytest.fixture(params=["avx512", "avx2"])
+@pytest.fixture(params=["avx512", "avx2", "sse42", "portable"])
 def target(request: pytest.FixtureRequest) -> targets.Target:
     if request.param not in targets.available():
         pytest.skip(f"this machine cannot run {request.param}")

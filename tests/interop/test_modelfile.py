@@ -73,6 +73,17 @@ def test_round_trip(tmp_path):
     assert os.listdir(tmp_path) == ["m.safetensors"]
 
 
+def test_loading_draws_no_random_numbers(tmp_path):
+    path = tmp_path / "m.safetensors"
+    write(path)
+    jj.manual_seed(5)
+    expected = jj.rand(3).tolist()
+    jj.manual_seed(5)
+    load_model(path)
+    assert jj.rand(3).tolist() == expected
+    assert float(jj.nn.Linear(50, 50).weight.abs().max()) > 0.1, "and other networks are drawn again"
+
+
 def test_load_of_a_model_file_is_its_state_dict(tmp_path):
     model = write(tmp_path / "m")
     state = load(tmp_path / "m")

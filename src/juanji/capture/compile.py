@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,16 +13,20 @@ import numpy as np
 
 from juanji.capture.entry import Entry, Result, flatten, storage_of, unflatten
 from juanji.capture.names import Name, fingerprint, is_container, names_of
-from juanji.capture.trace import Capture, Guard, float_proxy, mapping_key, proxy
+from juanji.capture.trace import Capture, Guard, float_proxy, grad_state, mapping_key, proxy
 from juanji.compiler.plan import Plan, build
 from juanji.config import state
 from juanji.errors import CaptureError
 from juanji.graph import Node, reachable
+from juanji.runtime.system import new_lock_after_fork
 from juanji.tensors.base import Storage, TensorBase, Var
 from juanji.tensors.creation import from_numpy
 
 #: After this many different values of one guard the step is refused: it would be traced for ever.
 MAX_TRACES = 8
+#: Plans are kept for so many different shapes of the arguments, and no more than so much memory for their values.
+MAX_SHAPES = 256
+MAX_ARENA_BYTES = 2**30
 #: Calls at which the step is traced again and compared, to find what cannot be seen.
 _RECHECK = frozenset((2, 4, 8, 16))
 
@@ -41,6 +46,7 @@ class Compiled:
         self._function = function
         self._entries: dict[Any, list[tuple[Entry, list[Any], int]]] = {}
         self._lock = threading.RLock()
+        new_lock_after_fork(self, "_lock", threading.RLock)
         self._names: list[Name] | None = None
         self._seen: dict[str, set[Any]] = {}
         self.traces = 0
@@ -72,6 +78,7 @@ class Compiled:
             entry, cleared = self._capture(tree, leaves)
             entries = self._entries.setdefault(key, [])
             entries.append((entry, cleared, state.epoch))
+            self._bound()
             if len(entries) > MAX_TRACES:
                 raise CaptureError(
                     f"the step {self._name()} was traced over {MAX_TRACES} times for arguments of the same shapes, "
@@ -80,6 +87,13 @@ class Compiled:
             result = entry.replay(leaves)
             entry.cleared(cleared, leaves)
             return result
+
+    def _bound(self) -> None:
+        """Drops the plans made first, when there are many or they hold much memory; never the newest."""
+        while len(self._entries) > 1 and (
+            len(self._entries) > MAX_SHAPES or sum(p.arena_bytes for p in self.plans) > MAX_ARENA_BYTES
+        ):
+            del self._entries[next(iter(self._entries))]
 
     def _name(self) -> str:
         return str(getattr(self._function, "__name__", type(self._function).__name__))
@@ -97,7 +111,9 @@ class Compiled:
                 leaf = leaves[i] = from_numpy(leaf)
             if isinstance(leaf, TensorBase):
                 first = storages.setdefault(id(leaf._var.storage), i)
-                parts.append((leaf.shape, leaf.strides, leaf.dtype.short, leaf._var.requires_grad, first == i))
+                shared = (i, False) if first == i else (first, leaf is leaves[first])
+                grads = leaf._var.requires_grad, grad_state(leaf._var)
+                parts.append((leaf.shape, leaf.strides, leaf.dtype.short, grads, shared))
                 if leaf._var.storage.array is None:
                     raise CaptureError(f"argument {i} of {self._name()} belongs to a capture and has no value")
             elif type(leaf) is float:
@@ -138,8 +154,8 @@ class Compiled:
             if old != new:
                 raise CaptureError(
                     f"{new[-1] or old[-1] or capture.user_line()}: traced again, the step {self._name()} is another "
-                    f"here ({old[0]} was {new[0]} now): it reads something that changes and that a capture cannot see, "
-                    "such as Python's random numbers or the clock. Pass it as an argument"
+                    f"one from here on ({_told(old)} before, {_told(new)} now): it reads something that changes and "
+                    "that a capture cannot see, such as Python's random numbers or the clock. Pass it as an argument"
                 )
         raise CaptureError(
             f"traced again, the step {self._name()} is another one: it reads something that changes and that a capture "
@@ -188,9 +204,12 @@ class Compiled:
     def _trace_once(self, tree: Any, leaves: list[Any], floats: bool) -> tuple[Capture, Any, list[Any], bool, Any]:
         capture = Capture()
         given: list[Any] = []
+        proxies: dict[int, Any] = {}
         for i, leaf in enumerate(leaves):
             if isinstance(leaf, TensorBase):
-                given.append(proxy(capture, i, leaf))
+                if id(leaf) not in proxies:  # one object given twice is one tensor
+                    proxies[id(leaf)] = proxy(capture, i, leaf)
+                given.append(proxies[id(leaf)])
             elif type(leaf) is float and floats:
                 given.append(float_proxy(capture, i))
             else:
@@ -231,8 +250,9 @@ class Compiled:
         for slot in capture.slots:
             if slot.kind == "tensor" and slot.source.fn is not None and slot.source.requires_grad:
                 raise CaptureError(
-                    f"the step {self._name()} reads a tensor of shape {list(slot.source.storage.shape)} with a "
-                    "outside; a backward cannot cross the border of a captured step: detach() it or compute it inside"
+                    f"the step {self._name()} reads a tensor of shape {list(slot.source.storage.shape)} that has a "
+                    "history from outside; a backward cannot cross the border of a captured step: detach() it or "
+                    "compute it inside"
                 )
 
     def _signature(self, capture: Capture, outputs: list[Any]) -> Any:
@@ -246,10 +266,10 @@ class Compiled:
             if node.op is None:
                 slot = capture.slots[node.slot]
                 source = slot.source if isinstance(slot.source, (int, str)) else _identity(slot.source)
-                described.append((slot.kind, source, node.spec, node.strides, ""))
+                described.append((slot.kind, source, node.spec, node.strides, _Line()))
             else:
                 inputs = tuple(order[i] for i in node.inputs)
-                described.append((node.op.name, inputs, repr(node.attrs), node.spec, node.line))
+                described.append((node.op.name, inputs, repr(node.attrs), node.spec, _Line(node.line)))
         constants = tuple(repr(o) for o in outputs if not isinstance(o, TensorBase))
         return tuple(described), tuple(order[f] for f in finals), constants
 
@@ -263,9 +283,9 @@ class Compiled:
                 results.append(Result("constant", value))
                 continue
             storage = value._var.storage
-            if storage in arguments and not value.full_chain:
-                results.append(Result("argument", arguments[storage]))
-            elif storage.capture is None and not value.full_chain:
+            if storage in arguments:
+                results.append(Result("argument", arguments[storage], value.full_chain))
+            elif storage.capture is None:
                 results.append(Result("constant", value))
             else:
                 if storage not in memory_of:
@@ -298,6 +318,27 @@ class Compiled:
                     f"{capture.writes[slot.storage]}: the step writes to a tensor whose memory is also that of another "
                     "input; pass a clone() of one of them"
                 )
+
+
+class _Line(str):
+    """A user's line in a signature: for messages, not compared, since the step may be called from several places."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def _told(described: tuple[Any, ...]) -> str:
+    """An entry of a signature for people: the operation and, for a constant, its value."""
+    value = re.search(r"'value', (.*?)\)", str(described[2]))
+    return f"{described[0]} {value[1]}" if described[0] == "const" and value else str(described[0])
 
 
 def _identity(source: Any) -> Any:

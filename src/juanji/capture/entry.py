@@ -103,8 +103,12 @@ class Entry:
         self.written_arguments = [s.source for i, s in enumerate(self.slots) if i in marked and s.kind == "arg"]
         self.items = [(i, *s.source, i in marked) for i, s in enumerate(self.slots) if s.kind == "item"]
         self.old_grads = [(i, s.source, i in marked) for i, s in enumerate(self.slots) if s.kind == "grad"]
+        self.argument_grads = [
+            (i, s.source, i in marked) for i, s in enumerate(self.slots) if s.kind == "argument grad"
+        ]
         self.written_fixed = [i for i, _ in self.fixed if i in marked]
         self.fixed_storages: list[Storage] = []
+        self.apart: list[tuple[int, set[Storage]]] = []
         self.scalar_view: Any = memoryview(self.scalars)  # type: ignore[arg-type]
         count = len(plan.outputs) - len(gradients)
         self.fresh = [(o.shape, BY_SHORT[o.dtype], o.nbytes) for o in plan.outputs[:count]]
@@ -125,6 +129,10 @@ class Entry:
             self.pointers[i] = var.storage.ptr
         storages = dict(self.fixed)
         self.fixed_storages = [storages[i].storage for i in self.written_fixed]
+        # An argument may not share memory with an outer tensor if either is written.
+        fixed, written = {var.storage for _, var in self.fixed}, set(self.fixed_storages)
+        forbidden = [(at, fixed if at in self.written_arguments else written) for _, at in self.arguments]
+        self.apart = [(at, others) for at, others in forbidden if others]
         self.epoch = state.epoch
 
     def replay(self, leaves: Sequence[Any]) -> Any:
@@ -135,6 +143,12 @@ class Entry:
         for i, at in self.arguments:
             t = leaves[at]
             pointers[i] = t._var.storage.ptr + t.offset * t.dtype.itemsize
+        for at, forbidden in self.apart:
+            if leaves[at]._var.storage in forbidden:
+                raise CaptureError(
+                    f"argument {at} shares its memory with a tensor from outside, and the step writes to one of them; "
+                    "pass a clone()"
+                )
         for i, at in self.floats:
             self.scalar_view[i] = leaves[at]
         for i, mapping, key in self.hypers:
@@ -145,6 +159,10 @@ class Entry:
             storage.version += written
         for i, var, written in self.old_grads:
             storage = var.grad._var.storage
+            pointers[i] = storage.ptr
+            storage.version += written
+        for i, at, written in self.argument_grads:
+            storage = leaves[at]._var.grad._var.storage
             pointers[i] = storage.ptr
             storage.version += written
         storages = [new_storage(*spec) for spec in self.fresh]
@@ -168,10 +186,10 @@ class Entry:
         for k in range(len(kept)):
             tensor = kept[k]
             # References to the tensor: kept, the leaf's .grad, `tensor`, the argument. To the storage: its Var,
-            # `storage`, the argument. To the memory: the storage and the argument (a NumPy view would be one more).
+            # `storage`, the argument. To the memory: the array's base and the argument (a NumPy view is one more).
             if tensor is not None:
                 storage = tensor._var.storage
-                if count(tensor) <= 4 and count(storage) <= 3 and count(storage.array) <= 2:
+                if count(tensor) <= 4 and count(storage) <= 3 and count(storage.array.base) <= 2:
                     storage.version += 1
                     pointers.append(storage.ptr)
                     continue
@@ -187,11 +205,11 @@ class Entry:
     def _leaf(self, result: Result, storages: list[Storage], leaves: Sequence[Any]) -> Any:
         if result.kind == "constant":
             return result.value
-        if result.kind == "argument":
-            return leaves[result.value]
-        tensor: Any = wrap(storages[result.value])
+        tensor: Any = leaves[result.value] if result.kind == "argument" else wrap(storages[result.value])
         for name, attrs in result.chain:
             tensor = view(tensor, name, attrs)
+        if result.kind == "argument":
+            return tensor
         if result.requires_grad:
             tensor._var.requires_grad = True
             tensor._var.fn = Function(_border, {}, (_BORDER_LEAF,), (tensor.spec,), tensor.spec)
@@ -209,6 +227,8 @@ def storage_of(slot: Slot, leaves: Sequence[Any]) -> Storage:
         storage = leaves[slot.source]._var.storage
     elif slot.kind == "grad":
         storage = slot.source.grad._var.storage
+    elif slot.kind == "argument grad":
+        storage = leaves[slot.source]._var.grad._var.storage
     else:
         mapping, key = slot.source
         storage = mapping[key]._var.storage

@@ -31,7 +31,8 @@ class Slot:
 
     Attributes:
         kind: "arg" (a tensor argument), "float" (a float argument), "tensor" (a tensor the step reads from outside),
-            "grad" (a leaf's `.grad`), "item" (a tensor in a mapping), "hyper" (a float in a mapping).
+            "grad" (a leaf's `.grad`), "argument grad" (that of an argument), "item" (a tensor in a mapping), "hyper"
+            (a float in a mapping).
         source: the argument's position, the tensor's or the leaf's Var, or (mapping, key).
     """
 
@@ -66,6 +67,7 @@ class Capture:
     guards: list[Guard] = field(default_factory=list)
     writes: dict[Storage, str] = field(default_factory=dict)
     views: set[Storage] = field(default_factory=set)
+    arguments: dict[Var, tuple[int, Any]] = field(default_factory=dict)
     _registered: dict[Storage, tuple[str, Any]] = field(default_factory=dict)
     _hypers: dict[tuple[Any, Any], tuple[Any, Any, float]] = field(default_factory=dict)
     _guarded: set[tuple[Any, ...]] = field(default_factory=set)
@@ -76,7 +78,7 @@ class Capture:
         if op.kind == "host":
             self.refuse(f"{op.name} runs on the host", "do it outside the step and pass the result in")
         spec = op.shape([t.spec for t in inputs], dict(attrs))
-        check_size(spec.shape, spec.dtype)
+        check_size(spec.shape, spec.dtype, held=False)
         node = self.graph.node(op, tuple(self.read(t) for t in inputs), attrs, spec, self.user_line())
         return self.value(node)
 
@@ -137,16 +139,16 @@ class Capture:
         var = tensor._var
         if var in self.grads:
             return self.grads[var]
-        real = var.grad
-        none = real is None
+        index, real = self.arguments.get(var, (-1, tensor))
+        real = real._var.grad
         key = ("grad", id(var))
         if key not in self._guarded and var.storage.capture is None:
             self._guarded.add(key)
-            self.guards.append(Guard("whether a .grad is None", lambda: var.grad is None, none))
+            self.guards.append(Guard("whether a .grad is None", lambda: grad_state(var), grad_state(var)))
         if real is not None:
             if real.full_chain:
                 self.refuse("a .grad that is a view of another tensor is read", "set .grad to None before the step")
-            self._registered[real._var.storage] = ("grad", var)
+            self._registered[real._var.storage] = ("grad", var) if index < 0 else ("argument grad", index)
         return real
 
     def write_grad(self, tensor: Any, value: Any) -> None:
@@ -206,6 +208,13 @@ class Capture:
                 )
 
 
+def grad_state(var: Var) -> int:
+    """Whether a leaf's `.grad` is None (0), a tensor with memory of its own (1), or a view (2): what a trace reads."""
+    if var.grad is None:
+        return 0
+    return 2 if var.grad.full_chain else 1
+
+
 def proxy(capture: Capture, index: int, tensor: Any) -> Any:
     """What stands for tensor argument `index` during the trace: its own memory layout, its own gradient."""
     storage = Storage(None, tensor.shape, tensor.dtype, capture)
@@ -218,7 +227,8 @@ def proxy(capture: Capture, index: int, tensor: Any) -> Any:
             "border of a captured step: detach() it, or compute it inside"
         )
     var = Var(storage, (), tensor.requires_grad)
-    return make(Tensor, var, (), tensor.shape, wrap(storage).strides, 0, tensor.dtype)
+    capture.arguments[var] = (index, tensor)
+    return make(Tensor, var, (), tensor.shape, tensor.strides, 0, tensor.dtype)
 
 
 def float_proxy(capture: Capture, index: int) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from importlib import metadata
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,8 +13,20 @@ from juanji.cli.output import FAILURE, JsonOption, command, emit, say, show
 
 
 @command
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(
+    clear_cache: Annotated[
+        bool, typer.Option("--clear-cache", help="Remove the compiled kernels that are kept on disk; data stay.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Show processor, vector width, threads and why, versions and folders; try a first kernel."""
+    if clear_cache:
+        removed = _clear()
+        if as_json:
+            emit(removed)
+        else:
+            show(f"removed {_size(removed)} from {removed['folder']}")
+        return
     findings = examine()
     if as_json:
         emit(findings)
@@ -31,23 +43,22 @@ def examine() -> dict[str, Any]:
     """Everything that `juanji doctor` shows, as plain values; `problem` is None where Juanji works here."""
     import juanji
     from juanji.cli import machine
-    from juanji.data.fetch import cache_dir
+    from juanji.paths import cache_dir
 
-    count, reasons = machine.threads()
     target, problem = _target()
-    folder = cache_dir()
+    try:
+        folder = str(cache_dir())
+    except RuntimeError as error:  # a user without a home
+        folder, problem = "", problem or str(error)
     return {
         "juanji": juanji.__version__,
         "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
         "processor": machine.processor(),
         "target": target,
-        "threads": {
-            "allowed": count,
-            "used": 1,
-            "why": [*reasons, "plans run on one thread in this version"],
-        },
+        "threads": machine.threads(),
         "versions": {"python": platform.python_version(), **_versions()},
-        "cache": {"folder": str(folder), "exists": folder.is_dir(), "set_by": _cache_reason()},
+        "cache": {"folder": folder, "exists": os.path.isdir(folder), "set_by": _cache_reason()},
+        "kernels": _kernels(),
         "debug": os.environ.get("JUANJI_DEBUG") or "0",
         "problem": problem,
     }
@@ -86,6 +97,34 @@ def _first_kernel() -> str | None:
     return None if total == 56.0 else f"a first kernel gave {total}, not 56"
 
 
+def _kernels() -> dict[str, Any]:
+    """The cache of compiled kernels: where it is, its size, and why it is not used where that is so."""
+    from juanji.runtime import cache
+
+    store = cache.current()
+    if store is None:
+        return {"folder": None, "files": 0, "bytes": 0, "problem": "off: JUANJI_CACHE=0, or there is no home"}
+    found = store.information()
+    return {"folder": found.folder, "files": found.files, "bytes": found.bytes, "problem": found.problem}
+
+
+def _clear() -> dict[str, Any]:
+    """Empties the cache of compiled kernels."""
+    from juanji.paths import cache_dir
+    from juanji.runtime.cache import ObjectCache
+
+    # Also where JUANJI_CACHE=0 says that it is not to be used.
+    store = ObjectCache(cache_dir() / "kernels")
+    files, size = store.clear()
+    return {"folder": str(store.folder), "files": files, "bytes": size}
+
+
+def _size(found: dict[str, Any]) -> str:
+    files = "1 file" if found["files"] == 1 else f"{found['files']} files"
+    size = found["bytes"]
+    return f"{files}, {size / 2**20:.1f} MB" if size >= 2**20 else f"{files}, {-(-size // 2**10)} KB"
+
+
 def _versions() -> dict[str, str]:
     found = {}
     for name in ("numpy", "llvmlite", "safetensors", "pillow", "typer", "rich", "torch"):
@@ -116,6 +155,9 @@ def _text(value: Any) -> str:
         if "vector_bits" in value:
             size = f"{value['vector_bits']}-bit vectors, {value['registers']} registers"
             return f"{value['name']}: {size} ({value['why']})"
+        if "files" in value:
+            place = f" in {value['folder']}" if value["folder"] else ""
+            return f"{_size(value)}{place}" + (f" (not used: {value['problem']})" if value["problem"] else "")
         if "folder" in value:
             state = "" if value["exists"] else ", not made yet"
             return f"{value['folder']} ({value['set_by']}{state})"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from juanji.cli import data, doctor, evaluate, predict, train
+from juanji.cli.resume import ResumeCommand
 
 # Plain help: drawing it with rich would import more than the rest of `juanji --help` together.
 app = typer.Typer(
@@ -38,7 +39,7 @@ def _options(
     """Juanji: convolutional networks on the CPU you have. Train, predict, evaluate."""
 
 
-app.command("train")(train.train)
+app.command("train", cls=ResumeCommand)(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("doctor")(doctor.doctor)

@@ -54,7 +54,7 @@ def one_line(error: BaseException) -> str:
         'lr is -1; it is a number above 0'
     """
     if isinstance(error, MemoryError):
-        return "there is not enough memory"
+        return f"not enough memory: {error}" if str(error) else "there is not enough memory"
     if isinstance(error, OSError) and error.strerror and not isinstance(error.filename, int):
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     text = " ".join(str(error).split())
@@ -75,8 +75,8 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             raise
         except Failed:
             raise typer.Exit(FAILURE) from None
-        except KeyboardInterrupt:
-            _fail("stopped", INTERRUPTED, False)
+        except KeyboardInterrupt as stop:  # an Interrupted knows its exit code and how to go on
+            _fail(str(stop) or "stopped", getattr(stop, "code", INTERRUPTED), False)
         except BrokenPipeError:
             # Whoever read the output has gone (`juanji ... | head`). Python must not try to flush it at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,6 +12,7 @@ from juanji.cli.output import JsonOption, UsageError, command, emit, say, show
 
 @command
 def train(
+    ctx: typer.Context,
     dataset: Annotated[
         str | None,
         typer.Argument(help="mnist or fashion-mnist, fetched on first use. Optional with --data."),
@@ -31,57 +32,89 @@ def train(
             "--out", metavar="FILE", help="The model file; DATASET-lenet.safetensors here by default."
         ),
     ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="[FILE]",
+            help="Go on from a checkpoint; the one beside --out by default. Its arguments need not be repeated.",
+        ),
+    ] = None,
+    keep_checkpoint: Annotated[
+        bool, typer.Option("--keep-checkpoint", help="Keep the checkpoint after the training.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a LeNet on MNIST digits, or on pictures like them, and save it.
 
     Progress goes to standard error; the closing table (or, with --json, one object) to standard output.
+    A checkpoint is saved after each epoch and on Ctrl-C, beside the model; --resume goes on from it and ends
+    with the same model as a training that was never stopped.
     """
     from juanji.cli import sets
+    from juanji.cli.resume import start
 
     if dataset is not None:
         sets.check_name(dataset)
-    if dataset is None and data is None:
+    if dataset is None and data is None and resume is None:
         raise UsageError(f"name a data set ({', '.join(sets.names())}) or a folder with --data")
     if data is not None and not data.is_dir():
         raise UsageError(f"--data {str(data)!r} is not a folder")
-    name = dataset or (data.resolve().name if data is not None else "") or "data"
-    target = out or Path(f"{name}-lenet.safetensors")
+    given = {n for n in ctx.params if getattr(ctx.get_parameter_source(n), "name", "") != "DEFAULT"}
+    numbers = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
+    begin = start(dataset, data, out, resume, numbers, given)
+    name, target = begin.name, begin.target
     _check_writable(target)
 
     import juanji
     from juanji.cli.display import closing_table, listener, live
     from juanji.interop.modelfile import save_model
     from juanji.train import mnist
+    from juanji.train.checkpoint import Checkpointer, Interrupted, StopSignals
+    from juanji.train.loop import TrainingError
 
     try:
-        recipe = mnist.Recipe(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)
+        recipe = mnist.Recipe(**begin.numbers)
     except ValueError as error:
         raise UsageError(str(error)) from None
     if threads is not None:
         juanji.set_num_threads(threads)
-    pair = sets.load(name, data)
+    pair = sets.load(name, begin.data)
     say(f"data: {pair.source}")
-    with live() as bars:
-        trained = mnist.train(
-            pair.train_images,
-            pair.train_labels,
-            pair.test_images,
-            pair.test_labels,
-            pair.classes,
-            recipe=recipe,
-            center_ink=pair.digits,
-            listener=listener(bars, epochs),
+    with StopSignals() as signals:
+        checkpointer = Checkpointer(
+            begin.checkpoint, resume=begin.resume, signals=signals, notes=begin.notes(), say=say
         )
-    report, evaluation = trained.report, trained.evaluation
-    save_model(
-        target,
-        trained.model,
-        classes=pair.classes,
-        preprocessing=trained.preprocessing,
-        metrics={"accuracy": evaluation.accuracy, "count": evaluation.count, "loss": evaluation.loss},
-        metadata={"dataset": name, "source": pair.source, "recipe": mnist.described(recipe)},
-    )
+        try:
+            with live() as bars:
+                trained = mnist.train(
+                    pair.train_images,
+                    pair.train_labels,
+                    pair.test_images,
+                    pair.test_labels,
+                    pair.classes,
+                    recipe=recipe,
+                    center_ink=pair.digits,
+                    listener=listener(bars, recipe.epochs),
+                    checkpointer=checkpointer,
+                )
+            report, evaluation = trained.report, trained.evaluation
+            save_model(
+                target,
+                trained.model,
+                classes=pair.classes,
+                preprocessing=trained.preprocessing,
+                metrics={"accuracy": evaluation.accuracy, "count": evaluation.count, "loss": evaluation.loss},
+                metadata={"dataset": name, "source": pair.source, "recipe": mnist.described(recipe)},
+            )
+        except Interrupted as stop:
+            raise checkpointer.interrupted(stop.signal, recipe.epochs) from None
+        except TrainingError:
+            if not keep_checkpoint:  # going on from it would end in the same way
+                checkpointer.remove()
+            raise
+        if not keep_checkpoint:
+            checkpointer.remove()
     if as_json:
         emit(
             {
@@ -92,10 +125,8 @@ def train(
                 "model": str(target),
                 "dataset": name,
                 "source": pair.source,
-                "seed": seed,
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "lr": lr,
+                **begin.numbers,
+                "resumed": begin.resume is not None,
                 "steps": report.steps,
                 "train_count": len(pair.train_labels),
                 "seconds": round(report.seconds, 3),

@@ -215,12 +215,17 @@ class Builder:
         zeros = f"<{width} x i32> zeroinitializer"
         return self.op(f"shufflevector {vtype} {one}, {vtype} poison, {zeros}")
 
-    def fma(self, dtype: str, width: int, a: str, b: str, c: str) -> str:
-        """a * b + c with one rounding."""
+    def fma(self, dtype: str, width: int, a: str, b: str, c: str, name: str = "") -> str:
+        """a * b + c: rounded once where the target can, else twice. `name` is the result's, where one is waited for."""
         vtype = vector_type(dtype, width)
-        suffix = _suffix(LLVM_TYPE[dtype]) if width == 1 else f"v{width}{_suffix(LLVM_TYPE[dtype])}"
-        name = self.declare(f"llvm.fma.{suffix}", f"{vtype} @llvm.fma.{suffix}({vtype}, {vtype}, {vtype})")
-        return self.op(f"call {vtype} {name}({vtype} {a}, {vtype} {b}, {vtype} {c})")
+        name = name or self.fresh()
+        if self.target.fma:
+            suffix = _suffix(LLVM_TYPE[dtype]) if width == 1 else f"v{width}{_suffix(LLVM_TYPE[dtype])}"
+            fused = self.declare(f"llvm.fma.{suffix}", f"{vtype} @llvm.fma.{suffix}({vtype}, {vtype}, {vtype})")
+            self.emit(f"{name} = call {vtype} {fused}({vtype} {a}, {vtype} {b}, {vtype} {c})")
+        else:
+            self.emit(f"{name} = fadd {vtype} {self.op(f'fmul {vtype} {a}, {b}')}, {c}")
+        return name
 
     # -- control --------------------------------------------------------------------------------------
     @contextmanager

@@ -71,15 +71,15 @@ class ContractSpec:
         full: whether full blocks occur.
         accumulate: whether the result is added to what C holds.
         epilogue: expression of ("acc", dtype) and ("load", dtype_i, i) that is stored; None stores the sum.
-        extras: (dtype, class) of the epilogue's inputs. Class "n": indexed by the column; "c": at the same
-            byte offset as C's element; "s": one scalar.
+        extras: (dtype, class) of the epilogue's inputs. Class "n": indexed by the column; "c": laid out as C,
+            with the same strides in elements; "m": by the row, as its x (m % mx), for all columns; "s": one scalar.
 
     Run-time arguments are the 8-byte slots `ARGUMENTS`, then a pointer for each extra. `a_k`, `b_k` and
     `b_block` are the bytes between successive k of A, k of B and column blocks of B. Chunk c is row c of
     `jobs`: the pixels m_begin to m_end of one rectangle, times a range of column blocks. A pixel m of a
     rectangle is x = m % mx, y = m // mx % my, n = m // (mx * my), at A + a_base + x * a_sx + y * a_sy +
     n * a_sn (C likewise). Rows of B are at B + b_base + block * b_block + b_off + k * b_k. All offsets are in
-    bytes, except n_base, in elements, which is added to the column of class "n" inputs.
+    bytes, except n_base, in elements, which is added to the column of class "n" inputs and the x of class "m".
 
     The sum of each segment of `tap_segment` taps starts at zero and is then added to C: a second level of
     summation, for accuracy and so that a segment's part of B stays in the cache. The epilogue is applied with
@@ -102,8 +102,8 @@ class ContractSpec:
         if not self.full and not self.tail:
             raise ValueError("a contraction needs full blocks, a partial block, or both")
         for extra in self.extras:
-            if extra[1] not in ("n", "c", "s"):
-                raise ValueError(f"the class of an extra input is 'n', 'c' or 's', not {extra[1]!r}")
+            if extra[1] not in ("n", "c", "m", "s"):
+                raise ValueError(f"the class of an extra input is 'n', 'c', 'm' or 's', not {extra[1]!r}")
 
     def rows(self, target: Target) -> int:
         """Pixels of the register tile of full blocks: job boundaries at multiples of it waste nothing."""
@@ -139,6 +139,7 @@ class _Tile:
     sure: int
     column: str  # first column of the block
     offsets: list[str]  # of each row, in C
+    across: list[str]  # x of each row, where the epilogue uses it
     panel: str  # this block's rows of B
 
 
@@ -162,6 +163,9 @@ class _Writer:
         b = self.b
         self.row_table = b.op(f"alloca [{self.most_rows} x ptr], align 16", "rows")
         self.offset_table = b.op(f"alloca [{self.most_rows} x i64], align 16", "offsets")
+        self.uses_x = any(kind == "m" for _, kind in self.spec.extras)
+        if self.uses_x:
+            self.across_table = b.op(f"alloca [{self.most_rows} x i64], align 16", "across")
         if self._looped_epilogue():
             self.sums = b.op(f"alloca [{self.most_bytes} x i8], align 16", "sums")
         pointers = 6
@@ -230,6 +234,9 @@ class _Writer:
             self.next_image[operand] = b.sub(b.sub(r[operand + "_sn"], lines_), line)
         a_start, c_start = b.at(self.arg["A"], starts[0]), starts[1]
         base = b.at(self.arg["B"], r["b_base"])
+        if self.uses_x:  # x moves like an address: one on, and back at a new line
+            r["x_sx"] = "1"
+            self.next_line["x"] = self.next_image["x"] = b.sub(0, r["mx"])
         # No k means no taps, so that the loop over k needs no test before its first step.
         count = b.select(b.compare("sgt", r["K"], 0), r["tap_count"], 0)
         taps = b.at(self.arg["taps"], b.mul(r["tap_begin"], 8 * len(TAP_FIELDS)))
@@ -284,9 +291,9 @@ class _Writer:
                     then = b.label("rows")
                     b.branch(b.compare("sgt", left, sizes[k + 1]), then, other)
                     b.start(then)
-                addresses, offsets, following = self._rows(count, left, pixels.values)
+                addresses, offsets, across, following = self._rows(count, left, pixels.values)
                 sure = sizes[k + 1] + 1 if k + 1 < len(sizes) else 1
-                tile = _Tile(count, vectors, masked, left, sure, column, offsets, panel)
+                tile = _Tile(count, vectors, masked, left, sure, column, offsets, across, panel)
                 self._tile(tile, addresses)
                 ends.append((b.block, following))
                 b.jump(done)
@@ -300,8 +307,8 @@ class _Writer:
             pixels.next(state)
 
     # -- where the rows of a tile are -----------------------------------------------------------------
-    def _rows(self, count: int, left: str, state: list[str]) -> tuple[list[str], list[str], list[str]]:
-        """Addresses in A and offsets in C of `count` pixels, and the state (A, C, x, y) after them.
+    def _rows(self, count: int, left: str, state: list[str]) -> tuple[list[str], list[str], list[str], list[str]]:
+        """Addresses in A, offsets in C and (if used) x of `count` pixels, and the state (A, C, x, y) after them.
 
         Rows past the end repeat the last pixel. All rows are computed at once, as if on one line, and each
         new line that the tile reaches corrects those after its start. They go through tables in memory, which
@@ -309,7 +316,7 @@ class _Writer:
         """
         b, r = self.b, self.rect
         if count == 1:
-            return [state[0]], [state[1]], state  # one row is only ever the last
+            return [state[0]], [state[1]], [state[2]], state  # one row is only ever the last
         a, c, x, y = state
         width = _whole_vectors(count)
         integers, bits = f"<{width} x i64>", f"<{width} x i1>"
@@ -319,7 +326,8 @@ class _Writer:
         last = b.splat("i64", width, b.sub(left, 1))
         row = b.op(f"call {integers} @{smin}({integers} {iota}, {integers} {last})")
         values = [y]
-        for operand in ("a", "c"):
+        moving = ("a", "c", "x") if self.uses_x else ("a", "c")
+        for operand in moving:
             stride = r[operand + "_sx"]
             values.append(b.op(f"mul {integers} {row}, {b.splat('i64', width, stride)}"))
             values.append(b.mul(stride, count))
@@ -330,7 +338,7 @@ class _Writer:
             y1 = b.add(values[0], 1)
             new_image = b.compare("eq", y1, r["my"])
             moved = [b.select(new_image, 0, y1)]
-            for operand, rows, step in zip(("a", "c"), values[1::2], values[2::2], strict=True):
+            for operand, rows, step in zip(moving, values[1::2], values[2::2], strict=True):
                 jump = b.select(new_image, self.next_image[operand], self.next_line[operand])
                 after = b.op(f"add {integers} {rows}, {b.splat('i64', width, jump)}")
                 moved.append(b.op(f"select {bits} {beyond}, {integers} {after}, {integers} {rows}"))
@@ -342,22 +350,27 @@ class _Writer:
         start = b.sub(r["mx"], x)
         reached = b.compare("sle", start, count)
         moved = next_line(start, values)
-        for i in (0, 2, 4):
+        for i in range(0, len(values), 2):
             moved[i] = b.select(reached, moved[i], values[i])
         start = b.select(reached, b.add(start, r["mx"]), start)
-        types = ("i64", integers, "i64", integers, "i64")
+        types = ("i64", *(integers, "i64") * len(moving))
         with b.loop(start, count + 1, r["mx"], list(zip(types, moved, strict=True))) as lines:
             lines.next(next_line(lines.index, lines.values))
-        y, a_rows, a_step, c_rows, c_step = lines.results
+        y, a_rows, a_step, c_rows, c_step = lines.results[:5]
         pointers = b.op(f"getelementptr i8, ptr {a}, {integers} {a_rows}")
         b.emit(f"store <{width} x ptr> {pointers}, ptr {self.row_table}, align 16")
         offsets = b.op(f"add {integers} {b.splat('i64', width, c)}, {c_rows}")
         b.emit(f"store {integers} {offsets}, ptr {self.offset_table}, align 16")
+        across = []
+        if self.uses_x:
+            columns = b.op(f"add {integers} {b.splat('i64', width, x)}, {lines.results[5]}")
+            b.emit(f"store {integers} {columns}, ptr {self.across_table}, align 16")
+            across = [b.at(self.across_table, 8 * i) for i in range(count)]
         # The next tile starts `count` rows on; the line after it would start at row `index`.
         x = b.sub(b.add(r["mx"], count), lines.index)
         addresses = [b.op(f"load ptr, ptr {b.at(self.row_table, 8 * i)}, align 8", "p") for i in range(count)]
         slots = [b.at(self.offset_table, 8 * i) for i in range(count)]
-        return addresses, slots, [b.at(a, a_step), b.add(c, c_step), x, y]
+        return addresses, slots, across, [b.at(a, a_step), b.add(c, c_step), x, y]
 
     # -- the tile -------------------------------------------------------------------------------------
     def _tile(self, tile: _Tile, addresses: list[str]) -> None:
@@ -366,6 +379,8 @@ class _Writer:
         sums = self._taps(tile, addresses)
         if tile.rows > 1:
             tile.offsets = [b.load_int(slot) for slot in tile.offsets]
+            if not self._looped_epilogue():
+                tile.across = [b.load_int(slot) for slot in tile.across]
         places = [b.at(self.arg["C"], offset) for offset in tile.offsets]
         if self.spec.accumulate:
             sums = self._add(tile, sums, places)
@@ -431,20 +446,12 @@ class _Writer:
             b.load(spec.dtype, self.lanes, b.at(row, v * vector_bytes), self._mask(tile, v))
             for v in range(tile.vectors)
         ]
-        suffix = f"v{self.lanes}{spec.dtype}"
-        fma = b.declare(
-            f"llvm.fma.{suffix}",
-            f"{self.vtype} @llvm.fma.{suffix}({self.vtype}, {self.vtype}, {self.vtype})",
-        )
         for i, address in enumerate(addresses):
             scalar = b.load(spec.dtype, 1, b.at(address, idx))
             factor = b.splat(spec.dtype, self.lanes, scalar)
             for v in range(tile.vectors):
                 j = i * tile.vectors + v
-                b.emit(
-                    f"{new[j]} = call {self.vtype} {fma}({self.vtype} {factor}, "
-                    f"{self.vtype} {columns[v]}, {self.vtype} {inner[j]})"
-                )
+                b.fma(spec.dtype, self.lanes, factor, columns[v], inner[j], new[j])
         b.emit(f"{idx_next} = add i64 {idx}, {b.load_int(self.steps['a_k'])}")
         b.emit(f"{row_next} = getelementptr i8, ptr {row}, i64 {b.load_int(self.steps['b_k'])}")
         b.emit(f"{counter_next} = add i64 {counter}, -1")
@@ -468,10 +475,11 @@ class _Writer:
         b = self.b
         shared = self._shared(tile) if epilogue else {}
         for i, place in self._existing(tile, places):
+            row = (tile.offsets[i], tile.across[i] if self.uses_x else "")
             for v in range(tile.vectors):
                 value = sums[i * tile.vectors + v]
                 if epilogue:
-                    value = self._result(tile, value, tile.offsets[i], v, shared)
+                    value = self._result(tile, value, row, v, shared)
                 where = b.at(place, v * b.target.vector_bytes)
                 b.store(self.spec.dtype, self.lanes, value, where, self._mask(tile, v))
 
@@ -500,12 +508,15 @@ class _Writer:
                 offset = b.load_int(self.offset_table, b.mul(rows.index, 8))
             else:
                 offset = tile.offsets[0]
+            x = tile.across[0] if self.uses_x else ""
+            if self.uses_x and tile.rows > 1:
+                x = b.load_int(self.across_table, b.mul(rows.index, 8))
             place = b.at(self.arg["C"], offset)
             line = b.at(self.sums, b.mul(rows.index, tile.vectors * vector_bytes))
             for v in range(tile.vectors):
                 where = b.at(line, v * vector_bytes)
                 value = b.op(f"load {self.vtype}, ptr {where}, align 16")
-                value = self._result(tile, value, offset, v, {})
+                value = self._result(tile, value, (offset, x), v, {})
                 target = b.at(place, v * vector_bytes)
                 b.store(self.spec.dtype, self.lanes, value, target, self._mask(tile, v))
 
@@ -516,27 +527,36 @@ class _Writer:
         """Extra inputs that do not depend on the row, loaded once for a tile."""
         found = {}
         for i, (_, kind) in enumerate(self.spec.extras):
-            if kind != "c":
+            if kind in ("n", "s"):
                 for v in range(tile.vectors):
-                    found[i, v] = self._extra(tile, i, v, "")
+                    found[i, v] = self._extra(tile, i, v, ("", ""))
         return found
 
-    def _extra(self, tile: _Tile, i: int, v: int, offset: str) -> str:
-        """Vector v of extra input i, at byte offset `offset` of C."""
+    def _extra(self, tile: _Tile, i: int, v: int, row: tuple[str, str]) -> str:
+        """Vector v of extra input i in a row, given as its byte offset in C and its x."""
         b = self.b
         dtype, kind = self.spec.extras[i]
         if kind == "s":
             return b.splat(dtype, self.lanes, b.load(dtype, 1, self.extras[i]))
+        if kind == "m":
+            where = b.at(self.extras[i], b.mul(b.add(row[1], self.rect["n_base"]), DTYPE_BYTES[dtype]))
+            return b.splat(dtype, self.lanes, b.load(dtype, 1, where))
         if kind == "n":
             column = b.add(b.add(tile.column, self.rect["n_base"]), v * self.lanes)
             where = b.at(self.extras[i], b.mul(column, DTYPE_BYTES[dtype]))
         else:
-            where = b.at(b.at(self.extras[i], offset), v * b.target.vector_bytes)
+            offset = row[0]
+            size, own = DTYPE_BYTES[dtype], DTYPE_BYTES[self.spec.dtype]
+            if size != own:  # the same element, of another size
+                offset = b.mul(b.op(f"sdiv exact i64 {offset}, {own}"), size)
+            where = b.at(b.at(self.extras[i], offset), v * self.lanes * size)
         return b.load(dtype, self.lanes, where, self._mask(tile, v))
 
-    def _result(self, tile: _Tile, acc: str, offset: str, v: int, shared: dict[tuple[int, int], str]) -> str:
+    def _result(
+        self, tile: _Tile, acc: str, row: tuple[str, str], v: int, shared: dict[tuple[int, int], str]
+    ) -> str:
         def load(i: int) -> str:
-            return shared.get((i, v)) or self._extra(tile, i, v, offset)
+            return shared.get((i, v)) or self._extra(tile, i, v, row)
 
         assert self.spec.epilogue is not None
         return Emitter(self.b, self.lanes, load, acc=acc).emit(self.spec.epilogue)

@@ -39,6 +39,8 @@ class Format:
     magic: float
     ln2_high: float
     ln2_low: float
+    #: log(2) in two parts for targets without FMA: the product of the first and any exponent is exact.
+    ln2_short: tuple[float, float]
     #: Arguments whose exponentials are normal numbers.
     least: float
     most: float
@@ -55,6 +57,7 @@ FORMATS = {
         magic=1.5 * 2.0**23,
         ln2_high=0.6931471824645996,
         ln2_low=-1.904654299957768e-09,
+        ln2_short=(0.693359375, -0.00021219444005469057),
         least=-87.33654,
         most=88.72283172607422,
         smallest=2.0**-126,
@@ -73,6 +76,7 @@ FORMATS = {
         magic=1.5 * 2.0**52,
         ln2_high=0.6931471805599453,
         ln2_low=2.3190468138462996e-17,
+        ln2_short=(0.6931471803691238, 1.9082149292705877e-10),
         least=-708.3964185322641,
         most=709.782712893384,
         smallest=2.0**-1022,
@@ -205,8 +209,9 @@ def reduce_exp(lanes: Lanes, dtype: str, x: str) -> tuple[str, str]:
     magic = lanes.const(dtype, form.magic)
     shifted = lanes.fma(dtype, x, lanes.const(dtype, math.log2(math.e)), magic)
     n = lanes.sub(dtype, shifted, magic)
-    r = lanes.fma(dtype, n, lanes.const(dtype, -form.ln2_high), x)
-    r = lanes.fma(dtype, n, lanes.const(dtype, -form.ln2_low), r)
+    high, low = (form.ln2_high, form.ln2_low) if lanes.builder.target.fma else form.ln2_short
+    r = lanes.fma(dtype, n, lanes.const(dtype, -high), x)
+    r = lanes.fma(dtype, n, lanes.const(dtype, -low), r)
     return lanes.to_bits(dtype, shifted), r
 
 

@@ -101,12 +101,12 @@ def _log_limits(lanes: Lanes, size: str, log: str) -> str:
 def _long(lanes: Lanes, x: str, y: str) -> str:
     """|x| to the power y in float64: the logarithm and its product with y are kept as sums of two numbers."""
     f = "f64"
-    add, sub, mul, fma = lanes.add, lanes.sub, lanes.mul, lanes.fma
+    add, sub, mul, fma, fused = lanes.add, lanes.sub, lanes.mul, lanes.fma, lanes.fused
     one = lanes.const(f, 1)
 
     def product(a: str, a_low: str, b: str, b_low: str) -> tuple[str, str]:
         high = mul(f, a, b)
-        low = fma(f, a, b, lanes.op("fneg", f, high))
+        low = fused(a, b, lanes.op("fneg", f, high))
         return high, fma(f, a, b_low, fma(f, a_low, b, low))
 
     size = lanes.abs(f, x)
@@ -117,7 +117,7 @@ def _long(lanes: Lanes, x: str, y: str) -> str:
     top = sub(f, m, one)
     s = mul(f, top, inverse)
     minus = lanes.op("fneg", f, s)
-    s_low = mul(f, fma(f, minus, t_low, fma(f, minus, t, top)), inverse)
+    s_low = mul(f, fma(f, minus, t_low, fused(minus, t, top)), inverse)
 
     z, z_low = product(s, s_low, s, s_low)
     w = mul(f, z, lanes.polynomial(f, z, _LOG_TAIL))
@@ -134,7 +134,7 @@ def _long(lanes: Lanes, x: str, y: str) -> str:
     total_low = add(f, add(f, sub(f, high, total), log), add(f, log_low, low))
 
     p = mul(f, y, _log_limits(lanes, size, total))
-    p_low = fma(f, y, total_low, fma(f, y, total, lanes.op("fneg", f, p)))
+    p_low = fma(f, y, total_low, fused(y, total, lanes.op("fneg", f, p)))
     near = lanes.compare("olt", f, lanes.abs(f, p), lanes.const(f, 750.0))
     p_low = lanes.select(f, near, p_low, lanes.const(f, 0))
     bits, r = reduce_exp(lanes, f, clamp(lanes, f, p, -708.5, 710.0))

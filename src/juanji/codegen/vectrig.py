@@ -46,7 +46,7 @@ def _quadrant(lanes: Lanes, x: str, cosine: bool, short: bool) -> str:
     n = lanes.sub(f, shifted, magic)
     minus = lanes.op("fneg", f, n)
     # The first difference is exact: both numbers are multiples of 2**-53 or so, and nearly equal.
-    r = lanes.fma(f, minus, lanes.const(f, _PARTS[0]), x)
+    r = lanes.fused(minus, lanes.const(f, _PARTS[0]), x)
     if short:
         r, low = lanes.fma(f, minus, lanes.const(f, _PARTS[1]), r), None
     else:
@@ -83,7 +83,7 @@ def _minus_rest(lanes: Lanes, r: str, minus: str) -> tuple[str, str]:
     high = lanes.add(f, r, product)
     added = lanes.sub(f, high, r)
     low = lanes.add(f, lanes.sub(f, r, lanes.sub(f, high, added)), lanes.sub(f, product, added))
-    low = lanes.add(f, low, lanes.fma(f, minus, part, lanes.op("fneg", f, product)))
+    low = lanes.add(f, low, lanes.fused(minus, part, lanes.op("fneg", f, product)))
     return high, lanes.fma(f, minus, lanes.const(f, _PARTS[2]), low)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from juanji.codegen.contract import ContractSpec, choose_vectors, column_blocks
-from juanji.compiler.access import Access, channels_last
+from juanji.compiler.access import Access, Buffer, channels_last
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering, Operands, names
 from juanji.compiler.program import Ref, ref
@@ -88,16 +88,17 @@ def emit(
     columns: int,
     a_k: int,
     b_k: int,
-    b_block: int,
+    b_block: int | None,
     channel: int,
     segment: int | None = None,
     deep: bool = False,
+    planar: bool = False,
 ) -> None:
     """Appends the kernel call.
 
     Args:
-        a_k, b_k, b_block: strides in elements: of k in A and B, and between column blocks of B.
-        channel: the dimension of C that runs along the columns.
+        a_k, b_k, b_block: strides in elements: of k in A and B, and between column blocks of B (None: side by side).
+        channel: the dimension of C that runs along the columns, or along the rows if `planar`.
         segment: taps per segment; by default as many as keep a panel of B in cache.
         deep: whether the sums are long and the result small, as for weight gradients.
     """
@@ -108,7 +109,7 @@ def emit(
     tail, full = column_blocks(columns, vectors, target, anchor.dtype)
     operands = Operands(lowering, group, group.result.shape, acc=anchor)
     epilogue: Any = operands.expr(group.result) if group.result is not anchor else None
-    extras, extra_refs = extra_operands(lowering, group, operands, c, channel)
+    extras, extra_refs = extra_operands(lowering, group, operands, c, channel, planar)
     spec = ContractSpec(anchor.dtype, vectors, tail, full, False, epilogue, extras)
     block = spec.block(target)
     blocks = -(-columns // block)
@@ -132,7 +133,7 @@ def emit(
         ref(program.constant(taps)),
         a_k * item,
         b_k * item,
-        b_block * item,
+        (block if b_block is None else b_block) * item,
         columns,
         segment,
         *extra_refs,
@@ -174,7 +175,7 @@ def _depths(tables: Tables) -> list[int]:
 
 
 def extra_operands(
-    lowering: Lowering, group: Group, operands: Operands, c: Access, channel: int
+    lowering: Lowering, group: Group, operands: Operands, c: Access, channel: int, planar: bool = False
 ) -> tuple[tuple[tuple[str, str], ...], list[int | Ref]]:
     """Epilogue inputs by how they move with C: with it, by column, or not at all; others are copied into C's order."""
     extras: list[tuple[str, str]] = []
@@ -186,11 +187,12 @@ def extra_operands(
         if not moving:
             cls = "s"
         elif moving == [channel] and access.strides[channel] == 1:
-            cls = "n"
+            cls = "m" if planar else "n"
         else:
             cls = "c"
-            if not same or access.item != c.item:
-                copied = Access(lowering.program.buffer(shape, access.dtype).buffer, shape, c.strides, 0, access.dtype)
+            if not same:
+                span = 1 + sum((e - 1) * s for e, s in zip(shape, c.strides, strict=True))
+                copied = Access(Buffer(span * access.item), shape, c.strides, 0, access.dtype)
                 lowering.copy(access, copied, "match layout")
                 access = copied
         extras.append((access.dtype, cls))
@@ -380,16 +382,27 @@ def _weight_view(w: Access, groups: int) -> Access:
 
 
 def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
+    from juanji.compiler import lower_planar
+
     x_node, w_node = anchor.inputs
     g = _geometry(anchor, x_node.shape, w_node.shape, anchor.shape)
+    if lower_planar.suits(lowering, g, g.outs, g.out[1], anchor.dtype):
+        lower_planar.forward(lowering, group, g, lowering.access(x_node), lowering.access(w_node))
+        return
     x, w = image(lowering, x_node), _weight_view(lowering.access(w_node), g.groups)
     rows, cols = (forward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in (0, 1))
     _slide(lowering, group, g, x, w, rows, cols, g.ins, g.outs, flipped=False)
 
 
 def _input_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
+    from juanji.compiler import lower_planar
+
     g_node, w_node = anchor.inputs
     g = _geometry(anchor, anchor.shape, w_node.shape, g_node.shape)
+    fits = all(p < k for p, k in zip(g.pad, g.kernel, strict=True))
+    if fits and lower_planar.suits(lowering, g, g.ins, g.size[1], anchor.dtype):
+        lower_planar.input_gradient(lowering, group, g, lowering.access(g_node), lowering.access(w_node))
+        return
     dy, w = image(lowering, g_node), _weight_view(lowering.access(w_node), g.groups)
     swapped = Access(
         w.buffer,
@@ -406,8 +419,14 @@ def _input_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
 
 def _weight_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     """Rows are (kh, kw, in), columns are out; every image row is a tap, summed along its pixels."""
+    from juanji.compiler import lower_planar
+
     g_node, x_node = anchor.inputs
     g = _geometry(anchor, x_node.shape, anchor.shape, g_node.shape)
+    if lower_planar.weight_gradient_suits(lowering, g, lowering.access(g_node), lowering.access(x_node)):
+        lower_planar.weight_gradient(lowering, g, anchor, lowering.access(g_node), lowering.access(x_node))
+        _finish_separately(lowering, group, anchor)
+        return
     dy, x = image(lowering, g_node), image(lowering, x_node)
     if g.pad != (0, 0) and g.ins * g.groups <= PADDED_CHANNELS:
         g, x = _padded(lowering, g, x)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from juanji.codegen.window import WindowSpec
+from juanji.compiler import lower_planar
 from juanji.compiler.access import Access
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering, Operands, names
@@ -29,11 +30,14 @@ def lower(lowering: Lowering, group: Group) -> None:
     anchor = group.anchor
     assert anchor is not None
     assert anchor.op is not None
-    out = image_result(lowering, group.result)
-    if math.prod(out.shape) == 0:
+    if math.prod(group.result.shape) == 0:
+        lowering.result(group.result)
         return
     attrs = dict(anchor.attrs)
     kind, inputs = _KINDS[anchor.op.name], list(anchor.inputs)
+    if lower_planar.window(lowering, group, kind, inputs):
+        return
+    out = image_result(lowering, group.result)
     operands = Operands(lowering, group, group.result.shape, acc=anchor)
     epilogue: Any = operands.expr(group.result) if group.result is not anchor else None
     extras, extra_refs = extra_operands(lowering, group, operands, out, 1)

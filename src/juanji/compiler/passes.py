@@ -56,7 +56,7 @@ def drop_identities(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node 
         return first
     if name == "cast" and same:
         return first
-    if name in ("reshape", "expand") and same:
+    if name in ("reshape", "expand", "slice") and same:
         return first
     if name == "permute" and node.attr("dims") == tuple(range(len(node.shape))):
         return first

@@ -6,7 +6,6 @@ Buffers are placed in the arena by lifetime. Inputs are found at each call; what
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,11 +18,13 @@ from juanji.compiler.access import Access, Buffer
 from juanji.compiler.fuse import fuse
 from juanji.compiler.join import join_loops
 from juanji.compiler.lower import Lowering
+from juanji.compiler.poison import poisoned
 from juanji.compiler.program import Call, Program, Ref
 from juanji.config import debug_level
 from juanji.graph import Graph, Node
 from juanji.runtime import jit, memory
 from juanji.runtime.run import runner
+from juanji.runtime.schedule import Schedule
 from juanji.spec import Shape, contiguous_strides
 from juanji.target import DTYPE_BYTES, Target, current
 
@@ -59,7 +60,6 @@ class Plan:
     _arena_patches: list[tuple[int, int]] = field(default_factory=list)
     _constants: list[Any] = field(default_factory=list)
     _last: list[int] = field(default_factory=list)
-    _lock: Any = field(default_factory=threading.Lock)
     _arena: Any = None
 
     def run(self, pointers: Sequence[int], results: Sequence[int]) -> None:
@@ -69,23 +69,24 @@ class Plan:
             pointers: address of each input slot.
             results: address of the memory for each output.
         """
-        with self._lock:
+        with self._schedule.lock:
             args, last = self._view, self._last
             for i, pointer in enumerate(pointers):
                 if last[i] != pointer:
-                    last[i] = pointer
+                    last[i] = -1  # for as long as Ctrl-C or a fork may come in between
                     for place, offset in self._slot_patches[i]:
                         args[place] = pointer + offset
+                    last[i] = pointer
             for patches, pointer in zip(self._output_patches, results, strict=True):
                 for place, offset in patches:
                     args[place] = pointer + offset
             if self.keep_arena or not self.arena_bytes:
-                self._run(self._table_address, self._count)
+                self._schedule.run()
                 return
             arena, address = memory.acquire(self.arena_bytes)
             for place, offset in self._arena_patches:
                 args[place] = address + offset
-            self._run(self._table_address, self._count)
+            self._schedule.run()
             memory.release(arena, address)
 
     def describe(self) -> str:
@@ -99,7 +100,7 @@ class Plan:
     def profile(self, repeat: int = 20) -> list[tuple[str, float]]:
         """Seconds of each kernel call by itself (the best of `repeat`), on whatever the last run left in memory."""
         times = []
-        with self._lock:
+        with self._schedule.lock:
             for i, call in enumerate(self.calls):
                 best = float("inf")
                 for _ in range(repeat):
@@ -116,13 +117,13 @@ class Plan:
         self.arena_bytes = places.size
         base = 0
         if self.keep_arena:
+            memory.require(places.size, f"what a step of {len(self.calls)} kernels keeps of intermediate values")
             self._arena, base = memory.acquire(max(places.size, 1))
-            if debug_level() >= 4:
-                self._arena[:] = 0xFF  # NaN in every float type: a read before the first write shows
         tables: list[tuple[Call, list[int]]] = []
         pending: list[tuple[int, int]] = []
-        for call in self.calls:
-            pending.append((jit.address(call.spec, self.target), len(flat)))
+        addresses = jit.addresses([call.spec for call in self.calls], self.target)
+        for call, address in zip(self.calls, addresses, strict=True):
+            pending.append((address, len(flat)))
             self._lay_out(flat, call.args, places, base)
             if call.blocks:
                 begins = []
@@ -140,8 +141,12 @@ class Plan:
         rows = [(fn, start + 8 * at, c.chunks) for (fn, at), c in zip(pending, self.calls, strict=True)]
         self._table = np.array(rows or [(0, 0, 0)], np.int64)
         self._table_address = self._table.__array_interface__["data"][0]
-        self._count = len(rows)
         self._run = runner(self.target)
+        if self.keep_arena and debug_level() >= 4:
+            ends = [(places.last[b], at, b.nbytes) for b, at in places.offset.items()]
+            self._run = poisoned(self._run, self._arena, ends, self._table_address, self._table.strides[0])
+        shareable = self._run is runner(self.target)  # what poisons must see every kernel
+        self._schedule = Schedule(self._run, self._table, len(rows), self.target, shareable)
         self._last = [-1] * len(self._slot_patches)
 
     def _lay_out(self, flat: list[int], args: Sequence[int | Ref], places: Placement, base: int) -> None:
@@ -164,17 +169,18 @@ class Plan:
                 flat.append(0)
 
     _view: Any = None
+    _schedule: Any = None
     _table_address: int = 0
-    _count: int = 0
     _run: Any = None
 
 
 @dataclass
 class Placement:
-    """Offsets of buffers in the arena, and its size."""
+    """Offsets of buffers in the arena, its size, and the last call that touches each buffer."""
 
     offset: dict[Buffer, int]
     size: int
+    last: dict[Buffer, int]
 
 
 def _place(calls: list[Call]) -> Placement:
@@ -201,7 +207,7 @@ def _place(calls: list[Call]) -> Placement:
         offsets[buffer] = at
         placed.append((at, at + size, buffer))
         total = max(total, at + size)
-    return Placement(offsets, total)
+    return Placement(offsets, total, last)
 
 
 def build(
@@ -238,7 +244,7 @@ def build(
     copies: list[tuple[Node, Access]] = []
     for (slot, _), node in zip(writes, written, strict=True):
         access = slots[graph.slots[slot]]
-        if node in targets or node.op is None:
+        if node in targets or _shows_slot(node):
             copies.append((node, access))
         else:
             targets[node] = access
@@ -247,14 +253,17 @@ def build(
         nbytes = node.spec.size * DTYPE_BYTES[node.dtype]
         access = Access(Buffer(nbytes, "output", i), node.shape, contiguous_strides(node.shape), 0, node.dtype)
         described.append(Output(node.shape, node.dtype, nbytes))
-        if node in targets or node.op is None:
+        if node in targets or _shows_slot(node):
             copies.append((node, access))
         else:
             targets[node] = access
-    fused = fuse([n for n in wanted if n.op is not None])
+    fused = fuse([n for n in wanted if not _shows_slot(n)])
     lowering = Lowering(fused, target, slots, targets, _last_uses(fused, wanted))
+    held = _first_copies(lowering, [(n, a) for n, a in copies if _shows_slot(n)])
     program = lowering.run()
-    _final_copies(lowering, copies)
+    held += [(lowering.access(n), a) for n, a in copies if not _shows_slot(n)]
+    for source, access in held:
+        lowering.copy(source, access, "copy out")
     if optimise:
         join_loops(program)
     plan = Plan(target, program.calls, described, 0, keep_arena)
@@ -266,20 +275,29 @@ def build(
     return plan
 
 
-def _final_copies(lowering: Lowering, copies: list[tuple[Node, Access]]) -> None:
-    """Values wanted in several places, and inputs returned or swapped: through temporaries, so that every read of an
-    old value comes before its overwrite.
+def _shows_slot(node: Node) -> bool:
+    """Whether a value is an input, or a view of one."""
+    while node.op is not None and node.op.kind == "view":
+        node = node.inputs[0]
+    return node.op is None
+
+
+def _first_copies(lowering: Lowering, copies: list[tuple[Node, Access]]) -> list[tuple[Access, Access]]:
+    """Inputs that are returned, or written to other inputs, are read before anything is overwritten.
+
+    Returns:
+        The copies that remain to be done at the end: from temporaries to inputs.
     """
-    staged = []
+    held = []
     for node, access in copies:
         source = lowering.access(node)
-        if source.buffer.kind == "slot":
-            held = lowering.program.buffer(node.shape, node.dtype)
-            lowering.copy(source, held, "stage")
-            source = held
-        staged.append((source, access))
-    for source, access in staged:
-        lowering.copy(source, access, "copy out")
+        if access.buffer.kind == "output":
+            lowering.copy(source, access, "copy out")
+            continue
+        temporary = lowering.program.buffer(node.shape, node.dtype)
+        lowering.copy(source, temporary, "stage")
+        held.append((temporary, access))
+    return held
 
 
 def _span(node: Node) -> int:
@@ -304,7 +322,7 @@ def _last_uses(fused: Any, wanted: Sequence[Node]) -> dict[Node, int]:
                 touch(child, position)
     end = len(fused.groups)
     for node in wanted:
-        if node.op is None or node.op.kind == "view":
+        if node.op is not None and node.op.kind == "view" and not _shows_slot(node):
             touch(node, end)
     for node in fused.outputs:
         touch(node, end)

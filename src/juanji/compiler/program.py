@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from juanji.compiler.access import Access, Buffer, strides_in_order
-from juanji.spec import Shape, contiguous_strides
+from juanji.spec import Shape, check_size, contiguous_strides
 from juanji.target import DTYPE_BYTES, Target
 
 
@@ -60,6 +60,7 @@ class Program:
     def buffer(self, shape: Shape, dtype: str, order: Sequence[int] | None = None, kind: str = "arena") -> Access:
         """A new buffer for a value of `shape`, dense, its dimensions in `order` in memory."""
         strides = contiguous_strides(shape) if order is None else strides_in_order(shape, order)
+        check_size(shape, dtype)
         nbytes = math.prod(shape) * DTYPE_BYTES[dtype]
         return Access(Buffer(nbytes, kind), shape, strides, 0, dtype)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from juanji.errors import DataError
+from juanji.paths import cache_dir as cache_dir
 
 _BLOCK = 1 << 18
 _CLAIMED_FOR = 600.0  # seconds after which a partial file of another process counts as left behind
@@ -44,25 +45,6 @@ class Notes:
 
     def update(self, name: str, done: int, total: int | None) -> None:
         """Says nothing."""
-
-
-def cache_dir() -> Path:
-    """Where Juanji keeps what it fetched: `JUANJI_HOME`, or the user's cache folder of this system.
-
-    >>> cache_dir().is_absolute()
-    True
-    """
-    chosen = os.environ.get("JUANJI_HOME")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-        return (Path(base) if base else Path.home() / "AppData" / "Local") / "juanji" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "juanji"
-    base = os.environ.get("XDG_CACHE_HOME")
-    # A relative XDG path is to be ignored, says its specification.
-    return (Path(base) if base and os.path.isabs(base) else Path.home() / ".cache") / "juanji"
 
 
 def data_dir(name: str = "") -> Path:

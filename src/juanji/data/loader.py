@@ -128,7 +128,16 @@ class DataLoader:
         self.collate_fn = collate_fn
 
     def __iter__(self) -> Iterator[Any]:
-        return _InTurn(self) if self.num_workers == 0 else _Ahead(self)
+        return self.starting_at(0)
+
+    def starting_at(self, batch: int) -> Iterator[Any]:
+        """One pass from batch number `batch` on, as if those before had been taken: they are not loaded.
+
+        >>> loader = DataLoader([[0], [1], [2], [3], [4]], batch_size=2)
+        >>> [b[0].tolist() for b in loader.starting_at(1)]
+        [[2, 3], [4]]
+        """
+        return _InTurn(self, batch) if self.num_workers == 0 else _Ahead(self, batch)
 
     def __len__(self) -> int:
         return size_of(self.sampler if self.batch_sampler is None else self.batch_sampler)
@@ -176,11 +185,11 @@ class _Loading:
 class _InTurn:
     """One pass without workers."""
 
-    def __init__(self, loader: DataLoader) -> None:
+    def __init__(self, loader: DataLoader, first: int = 0) -> None:
         self._loader = loader
         self._load = _Loading(loader)
-        self._number = itertools.count()
-        self._indices = _indices(loader)
+        self._number = itertools.count(first)
+        self._indices = _indices(loader, first)
 
     def __iter__(self) -> _InTurn:
         return self
@@ -197,13 +206,13 @@ class _InTurn:
 class _Ahead:
     """One pass with worker threads: a queue of batches in order, refilled as batches are taken."""
 
-    def __init__(self, loader: DataLoader) -> None:
+    def __init__(self, loader: DataLoader, first: int = 0) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
         self._loader = loader
         self._load = _Loading(loader)
-        self._number = itertools.count()
-        self._indices: Iterator[Any] | None = _indices(loader)
+        self._number = itertools.count(first)
+        self._indices: Iterator[Any] | None = _indices(loader, first)
         self._queue: deque[Future[Any]] = deque()
         self._pool = ThreadPoolExecutor(loader.num_workers, thread_name_prefix="juanji-data")
         self._depth = loader.num_workers * (loader.prefetch_factor or 2)
@@ -257,10 +266,13 @@ def _raise(error: Exception) -> Any:
     raise error
 
 
-def _indices(loader: DataLoader) -> Iterator[Any]:
+def _indices(loader: DataLoader, first: int) -> Iterator[Any]:
     source = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
     assert source is not None  # the constructor made one of the two
-    return iter(source)
+    indices = iter(source)
+    for _ in itertools.islice(indices, first):  # drawn now, so that generators stand where they would
+        pass
+    return indices
 
 
 def _named(wanted: Any) -> str:

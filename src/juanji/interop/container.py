@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from juanji.errors import DataError
+from juanji.runtime.system import replace_durably
 
 #: The metadata key under which Juanji keeps its own JSON.
 KEY = "juanji"
@@ -44,17 +45,11 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        replace_durably(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    with contextlib.suppress(OSError):  # not every system can flush a folder
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def write(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], description: object) -> None:

@@ -167,7 +167,8 @@ class _Check:
             if isinstance(value, (dict, list)):
                 raise self.wrong(f"the argument {name[:60]} is no plain value")
         try:
-            return zoo.create(architecture, **arguments)
+            with nn.init.skipped():
+                return zoo.create(architecture, **arguments)
         except (TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
             raise self.wrong(f"{architecture} can't be built from its arguments: {error}") from error
 

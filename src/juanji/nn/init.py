@@ -7,7 +7,9 @@ given.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +20,40 @@ from juanji.tensors import Tensor
 from juanji.tensors.base import need_tensor
 
 
+class _State(threading.local):
+    skipped = False
+
+
+_state = _State()
+
+
+@contextmanager
+def skipped() -> Iterator[None]:
+    """Within it random values are not drawn: for building a network whose weights are about to be loaded.
+
+    What the tensors hold is arbitrary then, and the sequence of random numbers is left where it was.
+
+    >>> import juanji as jj
+    >>> with jj.nn.init.skipped():
+    ...     layer = jj.nn.Linear(3, 2)
+    >>> layer.load_state_dict({"weight": jj.ones(2, 3), "bias": jj.zeros(2)})
+    <All keys matched successfully>
+    """
+    before, _state.skipped = _state.skipped, True
+    try:
+        yield
+    finally:
+        _state.skipped = before
+
+
 def _fill(
     tensor: Tensor,
     generator: Generator | None,
     draw: Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]],
 ) -> Tensor:
     need_tensor(tensor, "tensor", "init")
+    if _state.skipped:
+        return tensor
     # Drawn in float64 whatever the dtype, so that float32 and float64 networks of one seed start alike.
     values = draw(generator_or_default(generator).numpy, tuple(tensor.shape)).astype(tensor.dtype.numpy)
     with T.no_grad():

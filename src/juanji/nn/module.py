@@ -399,11 +399,10 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or with `set_to_none=False` fill them with zeros."""
         for parameter in self.parameters():
-            if parameter.grad is not None:
-                if set_to_none:
-                    parameter.grad = None
-                else:
-                    parameter.grad = parameter.grad.detach().zero_()
+            if set_to_none:
+                parameter.grad = None  # without a look at it: a captured step need not know whether there was one
+            elif parameter.grad is not None:
+                parameter.grad = parameter.grad.detach().zero_()
 
     # -- dtype and device ------------------------------------------------------------------------------------
 

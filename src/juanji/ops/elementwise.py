@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from juanji.errors import ShapeError
-from juanji.ops.core import Context, Gradient, Op, register
+from juanji.ops.core import Context, Gradient, Op, ShapeRule, register
 from juanji.spec import Spec, broadcast
 
 
@@ -35,6 +35,22 @@ def _binary(
         return (name, dtype, args[0], args[1])
 
     return register(Op(name, _arithmetic, "map", grads, needs, expr, linear))
+
+
+def _bits(name: str) -> ShapeRule:
+    def rule(specs: Sequence[Spec], attrs: dict[str, Any]) -> Spec:
+        if specs[0].dtype in ("f32", "f64"):
+            raise TypeError(f"{name} is only for integers and bools; for floating point tensors use logical_{name}")
+        return _arithmetic(specs, attrs)
+
+    return rule
+
+
+def _bitwise(name: str) -> Op:
+    def expr(args: list[Any], attrs: dict[str, Any], dtype: str) -> Any:
+        return (name, dtype, args[0], args[1])
+
+    return register(Op(name, _bits(name), "map", (None, None), ("", ""), expr))
 
 
 def _comparison(name: str) -> Op:
@@ -100,7 +116,9 @@ mul: Op = _binary("mul", (lambda c: mul(c.g, c.x(1)), lambda c: mul(c.g, c.x(0))
 div: Op = _binary(
     "div", (lambda c: div(c.g, c.x(1)), lambda c: neg(div(mul(c.g, c.x(0)), mul(c.x(1), c.x(1))))), ("1", "01"), (0,)
 )
-floordiv: Op = _binary("floordiv", (None, None), ("", ""))
+floordiv: Op = _binary(
+    "floordiv", (lambda c: mul(c.g, zero_like(c.g)), lambda c: mul(c.g, zero_like(c.g))), ("", "")
+)
 truncdiv: Op = _binary("truncdiv", (None, None), ("", ""))
 rem: Op = _binary("rem", (lambda c: c.g, lambda c: neg(mul(c.g, floor(div(c.x(0), c.x(1)))))), ("", "01"))
 
@@ -153,11 +171,9 @@ gt: Op = _comparison("gt")
 ge: Op = _comparison("ge")
 eq: Op = _comparison("eq")
 ne: Op = _comparison("ne")
-bitwise_and: Op = _binary("and", (None, None), ("", ""))
-bitwise_or: Op = _binary("or", (None, None), ("", ""))
-bitwise_xor: Op = _binary("xor", (None, None), ("", ""))
+bitwise_and, bitwise_or, bitwise_xor = (_bitwise(n) for n in ("and", "or", "xor"))
 bitwise_not: Op = register(
-    Op("not", _arithmetic, "map", (None,), ("",), lambda args, attrs, dtype: ("not", dtype, args[0]))
+    Op("not", _bits("not"), "map", (None,), ("",), lambda args, attrs, dtype: ("not", dtype, args[0]))
 )
 isnan: Op = register(
     Op("isnan", _predicate, "map", (None,), ("",), lambda args, attrs, dtype: ("isnan", "b1", args[0]))

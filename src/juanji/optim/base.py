@@ -109,12 +109,11 @@ class Optimizer:
         """Forget the gradients of all parameters, or with `set_to_none=False` fill them with zeros."""
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is not None:
-                    if set_to_none:
-                        p.grad = None
-                    else:
-                        with T.no_grad():
-                            p.grad = p.grad.detach().zero_()
+                if set_to_none:
+                    p.grad = None  # without a look at it: a captured step need not know whether there was one
+                elif p.grad is not None:
+                    with T.no_grad():
+                        p.grad = p.grad.detach().zero_()
 
     def step(self, closure: Closure | None = None) -> Any:
         """Update all parameters that have a gradient; returns what `closure` returned.

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from juanji.config import debug_level
+from juanji.runtime.system import new_lock_after_fork
+
 ALIGNMENT = 64
 #: How much freed memory is kept for reuse.
 KEEP_BYTES = 512 * 2**20
+#: From this size on, memory is asked for only after a look at how much there is: the look costs some 50 µs.
+LARGE_BYTES = 64 * 2**20
+#: What is poisoned is filled with this byte: NaN in every float type, -1 in every integer.
+POISON = 0xFF
 
+_poisoning = debug_level() >= 4
 Bytes = NDArray[np.uint8]
 _free: dict[int, list[tuple[Bytes, int]]] = {}
 _kept = 0
 _lock = threading.Lock()
+new_lock_after_fork(sys.modules[__name__], "_lock", threading.Lock)
 
 
 def size_class(nbytes: int) -> int:
@@ -48,8 +59,10 @@ def acquire(nbytes: int) -> tuple[Bytes, int]:
 
 
 def release(buffer: Bytes, address: int) -> None:
-    """Gives a buffer back. Nobody may use it any more."""
+    """Gives a buffer back. Nobody may use it any more; `JUANJI_DEBUG=4` makes sure that it shows if somebody does."""
     global _kept
+    if _poisoning:
+        buffer.fill(POISON)
     size = buffer.nbytes
     if _kept + size > KEEP_BYTES:
         return
@@ -69,6 +82,91 @@ def trim() -> None:
     with _lock:
         _free.clear()
         _kept = 0
+
+
+def require(nbytes: int, what: str) -> None:
+    """Refuses what this machine has no memory for: the system would promise it, and then end the process.
+
+    Raises:
+        MemoryError: naming `what`.
+    """
+    if nbytes < LARGE_BYTES or _free.get(size_class(nbytes)):
+        return
+    free = available()
+    if free is None or nbytes <= free:
+        return
+    trim()
+    free = available()
+    if free is not None and nbytes > free:
+        raise MemoryError(f"{what} takes {_amount(nbytes)}; there are {_amount(free)} of memory free")
+
+
+def _amount(nbytes: int) -> str:
+    """Bytes as people say them.
+
+    >>> _amount(123456789), _amount(2**42)
+    ('123 MB', '4,398 GB')
+    """
+    return f"{nbytes / 1e6:,.0f} MB" if nbytes < 10**9 else f"{nbytes / 1e9:,.{0 if nbytes > 10**11 else 1}f} GB"
+
+
+def available() -> int | None:
+    """Bytes that can still be had without swapping, as far as the system says; None where it does not.
+
+    On Linux what the kernel counts as available, and no more than the control group (a container) allows.
+    """
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        free = int(text.partition("MemAvailable:")[2].split(None, 1)[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        return _physical()
+    allowed = _group_allows()
+    return free if allowed is None else max(0, min(free, allowed))
+
+
+def _physical() -> int | None:
+    """All memory of the machine, for systems that do not say simply how much of it is free."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _group_allows(root: Path = Path("/sys/fs/cgroup"), member: Path = Path("/proc/self/cgroup")) -> int | None:
+    """What the process's control group and those around it have left; None without a limit."""
+    try:
+        lines = [line.split(":", 2) for line in member.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return None
+    least: int | None = None
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        # Version 2 has one tree and names no controllers; version 1 has a tree for memory.
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top, names = (root / "memory", _V1) if controllers else (root, _V2)
+        folder = top / path.lstrip("/")
+        for place in (folder, *folder.parents):
+            left = _left(place, names)
+            if left is not None:
+                least = left if least is None else min(least, left)
+            if place == top:
+                break
+    return least
+
+
+#: Files of a control group: its limit, its use, and which of the latter is files that can be dropped.
+_V2 = ("memory.max", "memory.current", "inactive_file ")
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
+
+
+def _left(folder: Path, names: tuple[str, str, str]) -> int | None:
+    try:
+        limit = int((folder / names[0]).read_text(encoding="ascii"))
+        used = int((folder / names[1]).read_text(encoding="ascii"))
+        droppable = (folder / "memory.stat").read_text(encoding="ascii").partition(names[2])[2]
+        return limit - used + int(droppable.split(None, 1)[0] if droppable else 0)
+    except (OSError, ValueError, IndexError):  # "max", or no such file: no limit here
+        return None
 
 
 def holders(buffer: Any) -> int:

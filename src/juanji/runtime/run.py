@@ -1,8 +1,8 @@
 """Runs a plan: one native call for all its kernels, the interpreter lock released, denormals flushed to zero inside.
 
-A plan in memory is rows of three 64-bit integers: kernel, its arguments, its number of chunks. This is where a team of
-threads will claim chunks; today one thread does them in order. Chunks are independent and their number follows from
-shapes alone, so results will not depend on how many threads there are.
+A plan in memory is rows of three 64-bit integers: kernel, its arguments, its number of chunks. Here one thread does
+them in order; `team.py` has the same for several. Chunks are independent and their number follows from shapes alone,
+so results do not depend on how many threads there are.
 """
 
 from __future__ import annotations
@@ -56,15 +56,18 @@ done:
 Runner = Callable[[int, int], None]
 
 
+def flush_denormals(target: Target) -> tuple[str, str, str]:
+    """IR that makes a function flush denormals to zero: at its entry, before its return, and declarations."""
+    if "+sse2" in target.features:
+        return _X86_ENTER, _X86_LEAVE, _X86_DECLARE
+    return "", "", ""
+
+
 @functools.lru_cache(maxsize=4)
 def runner(target: Target) -> Runner:
     """The native function that runs (address of the rows, their number)."""
-    x86 = "+sse2" in target.features
-    ir = _IR.format(
-        enter=_X86_ENTER if x86 else "",
-        leave=_X86_LEAVE if x86 else "",
-        declare=_X86_DECLARE if x86 else "",
-    )
+    enter, leave, declare = flush_denormals(target)
+    ir = _IR.format(enter=enter, leave=leave, declare=declare)
     address = jit.load(ir, ["juanji_run"], target)["juanji_run"]
     # CFUNCTYPE functions release the interpreter lock for the time of the call.
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)

@@ -13,7 +13,7 @@ from juanji.dtypes import DType, category, promote
 from juanji.ops import elementwise as ew
 from juanji.ops.core import Op
 from juanji.spec import show
-from juanji.tensors.base import Storage, TensorBase, check_writable, rebase, wrap, write
+from juanji.tensors.base import Storage, TensorBase, as_array, check_writable, rebase, wrap, write
 
 NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
 _scalars: dict[Any, Any] = {}
@@ -91,14 +91,37 @@ def together(dtype: DType, *values: Any) -> list[Any]:
 
 def arithmetic(op: Op, a: Any, b: Any) -> Any:
     """A binary operation after promotion. Two integer operands of `div` become floating point."""
-    if type(a) is type(b) and a.dtype is b.dtype and a.dtype.is_floating_point:
+    if type(a) is type(b) and isinstance(a, TensorBase) and a.dtype is b.dtype and a.dtype.is_floating_point:
         return op(a, b)
     dtype = result_dtype((a, b))
     if op is ew.div and not dtype.is_floating_point:
         dtype = dtypes.float32
     if op is ew.sub and any(_is_bool(v) for v in (a, b)):
         raise RuntimeError("subtraction with a bool tensor is not supported; use ^, ~ or logical_not instead")
+    if op in (ew.floordiv, ew.rem) and not dtype.is_floating_point:
+        _check_divisor(b)
     return op(*together(dtype, a, b))
+
+
+def _check_divisor(b: Any) -> None:
+    if state.capture is not None and isinstance(b, TensorBase):
+        return  # a captured step gives 0
+    if not (as_array(b.detach()).all() if isinstance(b, TensorBase) else b):  # type: ignore[attr-defined]
+        raise RuntimeError("ZeroDivisionError: integers are divided by zero")
+
+
+def scaled(op: Op, a: Any, b: Any, alpha: Any) -> Any:
+    """`a + alpha * b` or `a - alpha * b`.
+
+    Raises:
+        RuntimeError: a fractional `alpha` where the result is of integers.
+    """
+    if alpha == 1:
+        return arithmetic(op, a, b)
+    dtype = result_dtype((a, b))
+    if isinstance(alpha, float) and not dtype.is_floating_point:
+        raise RuntimeError(f"For integral input tensors, argument alpha must not be a floating point number: {alpha}")
+    return arithmetic(op, a, ew.mul(*together(dtype, b, alpha)))
 
 
 def _is_bool(value: Any) -> bool:
@@ -119,7 +142,7 @@ def power(a: Any, b: Any) -> Any:
         if dtype.is_floating_point and b == 0.5:
             return ew.sqrt(base)
         if dtype.is_floating_point and b == -1:
-            return ew.reciprocal(base)
+            return ew.div(scalar(1, dtype), base)
         if not dtype.is_floating_point:
             return _integer_power(base, b)
     elif not result_dtype((a, b)).is_floating_point:
@@ -142,7 +165,7 @@ def unary_float(op: Op, x: Any) -> Any:
 
 
 def original(target: Any, op: Op | None = None, other: Any = None) -> Any:
-    """What an in-place operation computes from: `target`, or a copy of it where a gradient formula will want the old value.
+    """What an in-place operation computes from: `target`, or a copy where a gradient formula will want the old value.
 
     Args:
         op: the operation that reads `target` and `other`; None for several of them.
@@ -172,13 +195,9 @@ def into(target: Any, value: Any, name: str) -> Any:
         RuntimeError: the result has another shape, or a type that cannot be cast to the target's.
     """
     if value.shape != target.shape:
-        if value.numel() != target.numel() or any(
-            a != b for a, b in zip(reversed(value.shape), reversed(target.shape), strict=False)
-        ):
-            raise RuntimeError(
-                f"{name}: output with shape {show(target.shape)} doesn't match the broadcast shape {show(value.shape)}"
-            )
-        value = value.reshape(target.shape)
+        raise RuntimeError(
+            f"{name}: output with shape {show(target.shape)} doesn't match the broadcast shape {show(value.shape)}"
+        )
     if value.dtype is not target.dtype:
         if category(value.dtype) > category(target.dtype):
             raise RuntimeError(
@@ -204,6 +223,7 @@ __all__ = [
     "rebase",
     "result_dtype",
     "scalar",
+    "scaled",
     "signed",
     "together",
     "unary_float",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from juanji import ops
 from juanji.autograd import Function
-from juanji.config import state
+from juanji.config import changed, state
 from juanji.dtypes import DType
 from juanji.errors import ShapeError
 from juanji.ops.core import Attrs, Op, set_dispatcher
@@ -139,15 +139,13 @@ class TensorBase:
             raise RuntimeError(
                 "you can only change requires_grad flags of leaf variables; use detach() for a tensor without history"
             )
+        if self.storage.capture is None:
+            changed("requires_grad")
         if self.chain:  # a view becomes an identity of its own over the same memory
             self._var = Var(self.storage, self.full_chain)
             self.chain = ()
             self._edge = None
         self._var.requires_grad = wanted
-        if self.storage.capture is None:
-            from juanji.config import changed
-
-            changed("requires_grad")
         return self
 
     @property

@@ -44,6 +44,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     tensor([1, 2, 3])
     """
     if isinstance(data, TensorBase):
+        check_size(data.shape, data.dtype.name)
         return tensor(as_array(data), dtype=dtype or data.dtype, device=device, requires_grad=requires_grad)
     if state.capture is not None and isinstance(data, (bool, int, float)):
         kind = as_dtype(dtype) if dtype is not None else _python_dtype(np.asarray(data))
@@ -159,6 +160,7 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
 def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones on the diagonal."""
     kind = dtypes.float32 if dtype is None else as_dtype(dtype)
+    _shape((n, n if m is None else m), kind)
     return _new(np.eye(n, m, dtype=kind.numpy), kind, requires_grad)
 
 
@@ -207,6 +209,7 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, req
 def linspace(start: float, end: float, steps: int, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """`steps` evenly spaced numbers from `start` to `end`, both included."""
     kind = dtypes.float32 if dtype is None else as_dtype(dtype)
+    _shape((steps,), kind)
     return _new(np.linspace(start, end, steps).astype(kind.numpy), kind, requires_grad)
 
 
@@ -234,6 +237,22 @@ def manual_seed(seed: int) -> Generator:
     key.numpy()[...] = (int(seed) + 2**63) % 2**64 - 2**63
     _counter("offset").numpy()[...] = 0
     return default_generator
+
+
+def counter_state() -> dict[str, int]:
+    """Where the counter stands, for a checkpoint.
+
+    >>> _ = manual_seed(3)
+    >>> counter_state()
+    {'key': 3, 'offset': 0}
+    """
+    return {name: int(_counter(name).item()) for name in ("key", "offset")}
+
+
+def set_counter_state(saved: dict[str, int]) -> None:
+    """Goes on from what `counter_state` gave, in captured steps too."""
+    for name in ("key", "offset"):
+        _counter(name).numpy()[...] = saved[name]
 
 
 def uniform(shape: Shape, dtype: DType) -> Tensor:
@@ -298,6 +317,7 @@ def randint(
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
     """The integers 0 to n - 1 in random order."""
     kind = dtypes.int64 if dtype is None else as_dtype(dtype)
+    _shape((n,), kind)
     return _new(_host_generator(generator, "randperm").permutation(n).astype(kind.numpy), kind, False)
 
 
@@ -333,7 +353,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     >>> cat([zeros(2, 3), ones(1, 3)]).shape
     (3, 3)
     """
-    items = [t for t in _several(tensors, "cat") if t.shape != (0,)] or list(tensors)
+    given = _several(tensors, "cat")
+    items = [t for t in given if t.shape != (0,)] or given  # PyTorch, too, passes over empty vectors
     return concatenate(items, normal_dim(dim, items[0].ndim))  # type: ignore[no-any-return]
 
 

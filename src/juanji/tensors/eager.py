@@ -20,8 +20,8 @@ from juanji.spec import Shape, Spec, check_size
 from juanji.tensors.base import Storage, as_array, set_executor, wrap
 from juanji.tensors.indexing import HOST
 
-#: Plans of one op are small; when this many are kept, the oldest half is dropped.
-MAX_PLANS = 4096
+#: Plans of one op are small, some 10 KB; when this many are kept, the oldest half is dropped.
+MAX_PLANS = 2048
 
 
 class Prepared:
@@ -41,6 +41,8 @@ _plans: dict[Any, Prepared] = {}
 
 def new_storage(shape: Shape, dtype: DType, nbytes: int) -> Storage:
     """A storage over memory from the allocator, whose contents are arbitrary."""
+    if nbytes >= memory.LARGE_BYTES:
+        check_size(shape, dtype.name)
     buffer, address = memory.acquire(nbytes)
     return Storage(buffer, shape, dtype, None, address)
 
@@ -84,6 +86,7 @@ def execute(op: Op, attrs: Attrs, inputs: Sequence[Any], out: Any) -> Any:
 
 
 def _on_host(op: Op, given: dict[str, Any], inputs: Sequence[Any], out: Any, prepared: Prepared) -> Any:
+    check_size(prepared.shape, prepared.dtype.name)
     arrays = [as_array(t) for t in inputs]
     value = HOST[op.name](arrays[0], **given) if op.kind == "host" else reference(op.name, arrays, given)
     if out is not None:

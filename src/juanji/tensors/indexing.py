@@ -68,7 +68,8 @@ def basic(tensor: Any, key: Any) -> Any:
             )
         d += 1
     result = tensor
-    if any(b != (0, e, 1) for b, e in zip(bounds, tensor.shape, strict=True)):
+    # x[...] is a view too, not x itself.
+    if any(b != (0, e, 1) for b, e in zip(bounds, tensor.shape, strict=True)) or tuple(shape) == tensor.shape:
         result = shapes.slice_(tensor, bounds=tuple(bounds))
     if tuple(shape) != result.shape:
         result = shapes.reshape(result, shape=tuple(shape))

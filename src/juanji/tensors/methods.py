@@ -17,7 +17,7 @@ from juanji.errors import ShapeError
 from juanji.ops import contraction, reduce
 from juanji.ops import elementwise as ew
 from juanji.ops import shape as shapes
-from juanji.spec import Shape, infer_shape, is_contiguous, normal_dim, show
+from juanji.spec import Shape, check_size, infer_shape, is_contiguous, normal_dim, show
 from juanji.tensors import arithmetic as ar
 from juanji.tensors import reductions, text
 from juanji.tensors.base import Storage, TensorBase, Var, as_array, make, set_class, view, wrap, write
@@ -397,6 +397,7 @@ class Tensor(TensorBase):
         shape = _dims_argument((size,) if not isinstance(size, int) else ((size,),))
         if state.capture is not None:
             return ew.const(shape=shape, dtype=kind.short, value=fill_value)  # type: ignore[no-any-return]
+        check_size(shape, kind.name)
         return wrap(Storage(np.full(math.prod(shape), fill_value, kind.numpy), shape, kind))  # type: ignore[no-any-return]
 
     def new_zeros(self, *size: Any) -> Tensor:
@@ -443,6 +444,8 @@ class Tensor(TensorBase):
             raise ShapeError(f"flatten: start_dim={start_dim} cannot come after end_dim={end_dim}")
         if not self.shape:
             return self.reshape(1)
+        if first == last:
+            return self
         return self.reshape(*self.shape[:first], math.prod(self.shape[first : last + 1]), *self.shape[last + 1 :])
 
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
@@ -680,10 +683,25 @@ def _named(op: Any, method: str, text: str, alpha: bool = False) -> tuple[Any, A
     def forward(self: Tensor, other: Any, *, alpha: float = 1) -> Any:
         if ar.operand(other, method) is NotImplemented:
             raise TypeError(f"{method}: other must be a Tensor or a number, not {type(other).__name__}")
-        return ar.arithmetic(op, self, other if alpha == 1 else ar.arithmetic(ew.mul, other, alpha))
+        return ar.scaled(op, self, other, alpha)
 
     def inplace(self: Tensor, other: Any, *, alpha: float = 1) -> Any:
         return ar.into(self, forward(ar.original(self, op, other), other, alpha=alpha), method + "_")
+
+    forward.__name__, inplace.__name__ = method, method + "_"
+    forward.__doc__ = text
+    inplace.__doc__ = f"In place: {text[0].lower()}{text[1:]}"
+    return forward, inplace
+
+
+def _logical(op: Any, method: str, text: str) -> tuple[Any, Any]:
+    def forward(self: Tensor, other: Any) -> Any:
+        if not isinstance(other, TensorBase):
+            raise TypeError(f"{method}: other must be a Tensor, not {type(other).__name__}")
+        return op(ar.cast(self, dtypes.bool_), ar.cast(other, dtypes.bool_))
+
+    def inplace(self: Tensor, other: Any) -> Any:
+        return ar.into(self, forward(self, other), method + "_")
 
     forward.__name__, inplace.__name__ = method, method + "_"
     forward.__doc__ = text
@@ -719,9 +737,16 @@ def _install() -> None:
         ("maximum", ew.maximum, "The larger of each pair; NaN wins."),
         ("minimum", ew.minimum, "The smaller of each pair; NaN wins."),
         ("remainder", ew.rem, "Remainder with the sign of the divisor."),
-        ("logical_and", ew.bitwise_and, "True where both are."),
     ):
         forward, inplace = _named(op, method, text_)
+        setattr(Tensor, method, forward)
+        setattr(Tensor, method + "_", inplace)
+    for method, op, text_ in (
+        ("logical_and", ew.bitwise_and, "True where both are other than zero."),
+        ("logical_or", ew.bitwise_or, "True where one is other than zero."),
+        ("logical_xor", ew.bitwise_xor, "True where exactly one is other than zero."),
+    ):
+        forward, inplace = _logical(op, method, text_)
         setattr(Tensor, method, forward)
         setattr(Tensor, method + "_", inplace)
     for method, op in {

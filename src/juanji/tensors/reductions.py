@@ -92,14 +92,20 @@ def var(x: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *
 
 def std(x: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None) -> Any:
     """Standard deviation; see `var`."""
-    return ew.sqrt(var(x, dim, unbiased, keepdim, correction=correction))
+    return _root(var(x, dim, unbiased, keepdim, correction=correction))
+
+
+def _root(x: Any) -> Any:
+    """The square root of a sum of squares; where that is zero no gradient passes, instead of NaN."""
+    zero = scalar(0, x.dtype)
+    return ew.sqrt(ew.where(ew.eq(x, zero), zero, x))
 
 
 def norm(x: Any, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Any:
     """The p-norm over the given dimensions, or all (p = 1, 2 or inf)."""
     x = _floating(x, "norm")
     if p in (2, "fro"):
-        return ew.sqrt(sum(ew.mul(x, x), dim, keepdim))
+        return _root(sum(ew.mul(x, x), dim, keepdim))
     if p == 1:
         return sum(ew.abs_(x), dim, keepdim)
     if p == math.inf:
@@ -199,8 +205,10 @@ def log_softmax(x: Any, dim: int, dtype: Any = None) -> Any:
 
 def logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Any:
     """log(sum(exp(x))) over the given dimensions, without overflow."""
-    x = _floating(x, "logsumexp")
+    x = x if x.dtype.is_floating_point else cast(x, dtypes.float32)
     dims = _dims(x, dim)
+    if math.prod(x.shape[d] for d in dims) == 0:
+        return ew.log(sum(x, dims, keepdim))  # of nothing: the logarithm of zero
     top = rd.amax(x.detach(), dims=dims)
     finite = ew.where(ew.lt(ew.abs_(top), scalar(math.inf, x.dtype)), top, scalar(0, x.dtype))
     total = ew.add(ew.log(rd.sum_(ew.exp(ew.sub(x, finite)), dims=dims)), finite)

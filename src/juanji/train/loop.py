@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from juanji.nn import Module
 from juanji.nn import functional as F
 from juanji.runtime import jit
 from juanji.tensors import Tensor, no_grad
+from juanji.train.checkpoint import Checkpointer
+from juanji.train.diagnose import NotFinite, Rewind
+from juanji.train.state import Batches, Optimizer, Position, Scheduler, Training
 
 #: Seconds between two progress reports. Losses are read only then: reading one waits for nothing, but costs
 #: Python time, which a step of a small network has little of.
@@ -26,40 +29,6 @@ _MOST_UNREAD = 256
 
 class TrainingError(RuntimeError):
     """A training that can't go on, such as one whose loss is no number; the message says what to try."""
-
-
-class Batches(Protocol):
-    """Batches of a data set, such as a `juanji.data.DataLoader`: each iteration is one pass over it."""
-
-    def __len__(self) -> int:
-        """The number of batches in one pass."""
-        ...
-
-    def __iter__(self) -> Iterator[Any]:
-        """Pairs of inputs and class numbers."""
-        ...
-
-
-class Optimizer(Protocol):
-    """What the loop needs of an optimiser of `juanji.optim`."""
-
-    param_groups: list[dict[str, Any]]
-
-    def zero_grad(self) -> None:
-        """Forgets the gradients."""
-        ...
-
-    def step(self) -> Any:
-        """Updates the parameters."""
-        ...
-
-
-class Scheduler(Protocol):
-    """What the loop needs of a learning-rate schedule that moves once a step."""
-
-    def step(self) -> None:
-        """Sets the learning rate for the next step."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -105,8 +74,8 @@ class Report:
 
     Attributes:
         epochs: the last `Progress` of each epoch.
-        steps, images: how many were done in all.
-        seconds: in all, of which `seconds_compiling` were spent on machine code and `seconds_waiting` on
+        steps, images: how many were done, without those before a checkpoint that it went on from.
+        seconds: likewise, of which `seconds_compiling` were spent on machine code and `seconds_waiting` on
             waiting for data.
     """
 
@@ -121,14 +90,15 @@ class Report:
 class _Epoch:
     """Sums of one epoch; losses stay tensors until someone wants to see them."""
 
-    def __init__(self, number: int, epochs: int, steps: int) -> None:
-        self.number, self.epochs, self.steps = number, epochs, steps
+    def __init__(self, at: Position, epochs: int, steps: int) -> None:
+        self.number, self.epochs, self.steps = at.epoch, epochs, steps
         self.begin = time.perf_counter()
         self.waiting = 0.0
-        self.step = self.images = 0
+        self.first = self.step = at.step
+        self.images = 0
+        self.rate = 0.0
         self._unread: list[tuple[Tensor, Tensor, int]] = []
-        self._loss = 0.0
-        self._correct = self._counted = 0
+        self._loss, self._correct, self._counted = at.loss, at.correct, at.counted
 
     def add(self, loss: Tensor, correct: Tensor, count: int) -> None:
         self._unread.append((loss, correct, count))
@@ -139,15 +109,12 @@ class _Epoch:
     def full(self) -> bool:
         return len(self._unread) >= _MOST_UNREAD
 
-    def read(self, learning_rate: float) -> Progress:
+    def read(self) -> Progress:
         first = self.step - len(self._unread) + 1
         for step, (loss, correct, count) in enumerate(self._unread, first):
             value = float(loss.item())
             if not math.isfinite(value):
-                raise TrainingError(
-                    f"the loss is {value} at step {step} of epoch {self.number}; a learning rate lower than "
-                    f"the {learning_rate:.2g} it had usually helps"
-                )
+                raise NotFinite(value, step, self.number)
             self._loss += value * count
             self._correct += int(correct.item())
             self._counted += count
@@ -160,11 +127,15 @@ class _Epoch:
             steps=self.steps,
             loss=self._loss / max(1, self._counted),
             accuracy=self._correct / max(1, self._counted),
-            learning_rate=learning_rate,
+            learning_rate=self.rate,
             images_per_second=self.images / max(seconds, 1e-9),
             seconds=seconds,
             seconds_waiting=self.waiting,
         )
+
+    def position(self) -> Position:
+        """Where it stands, all losses read."""
+        return Position(self.number, self.step, self._loss, self._correct, self._counted)
 
 
 def fit(
@@ -177,6 +148,7 @@ def fit(
     criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     listener: Listener | None = None,
     compiled: bool = True,
+    checkpointer: Checkpointer | None = None,
 ) -> Report:
     """Trains a classifier: forward, backward and update of each batch as one compiled step.
 
@@ -190,9 +162,13 @@ def fit(
         criterion: the loss, of scores and class numbers.
         listener: told of the progress.
         compiled: false runs the same step eagerly.
+        checkpointer: saves after each epoch and when a signal asks to stop, and continues from a checkpoint.
 
     Raises:
-        TrainingError: the loss became infinite or no number, or there are no batches.
+        TrainingError: the loss became infinite or no number, or there are no batches. The message says where
+            that first showed; the model is left about as it was before that step.
+        DataError: the checkpoint to continue from is of another training.
+        Interrupted: a signal asked to stop; a checkpoint is saved.
     """
     listener = listener or Listener()
     steps = len(batches)
@@ -211,36 +187,68 @@ def fit(
     model.train()
     report = Report()
     begin, compiling = time.perf_counter(), jit.statistics.seconds
-    for number in range(1, epochs + 1):
-        epoch = _Epoch(number, epochs, steps)
-        shown = epoch.begin
-        source = iter(batches)
-        rate = float(optimizer.param_groups[0]["lr"])
-        while True:
-            before = time.perf_counter()
-            batch = next(source, None)
-            now = time.perf_counter()
-            epoch.waiting += now - before
-            if batch is None:
-                break
-            inputs, labels = batch
-            rate = float(optimizer.param_groups[0]["lr"])
-            loss, correct = run(inputs, labels)
-            epoch.add(loss, correct, len(labels))
-            if scheduler is not None:
-                scheduler.step()
-            if now - shown >= REPORT_SECONDS or epoch.full:
-                listener.progress(epoch.read(rate))
-                shown = now
-        last = epoch.read(rate)
+    training = Training(model, optimizer, scheduler, batches)
+    rewind = Rewind(training, run, criterion)
+    at, source = (Position(), None) if checkpointer is None else checkpointer.begin(training)
+    while at.epoch <= epochs:
+        rewind.remember(at)
+        epoch = _Epoch(at, epochs, steps)
+        try:
+            _run_epoch(epoch, training, source, run, rewind, listener, checkpointer)
+            last = epoch.read()
+        except NotFinite as found:
+            raise TrainingError(rewind.explain(found, epoch.rate)) from None
         report.epochs.append(last)
-        report.steps += epoch.step
+        report.steps += epoch.step - epoch.first
         report.images += epoch.images
         report.seconds_waiting += epoch.waiting
+        at, source = Position(at.epoch + 1), None
+        if checkpointer is not None:
+            checkpointer.save(at)
         listener.epoch(last)
+        if checkpointer is not None and checkpointer.stopping:
+            break
+    if checkpointer is not None:
+        checkpointer.finish(epochs)
     report.seconds = time.perf_counter() - begin
     report.seconds_compiling = jit.statistics.seconds - compiling
     return report
+
+
+def _run_epoch(
+    epoch: _Epoch,
+    training: Training,
+    source: Iterator[Any] | None,
+    run: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    rewind: Rewind,
+    listener: Listener,
+    checkpointer: Checkpointer | None,
+) -> None:
+    """All steps of an epoch, or those that are left of it."""
+    shown = epoch.begin
+    if source is None:
+        source = training.begin_pass()
+    groups, scheduler = training.optimizer.param_groups, training.scheduler
+    while True:
+        before = time.perf_counter()
+        batch = next(source, None)
+        now = time.perf_counter()
+        epoch.waiting += now - before
+        if batch is None:
+            return
+        inputs, labels = batch
+        epoch.rate = float(groups[0]["lr"])
+        loss, correct = run(inputs, labels)
+        epoch.add(loss, correct, len(labels))
+        if scheduler is not None:
+            scheduler.step()
+        if now - shown >= REPORT_SECONDS or epoch.full:
+            listener.progress(epoch.read())
+            rewind.remember_now_and_then(epoch.position())
+            shown = now
+        if checkpointer is not None and checkpointer.stopping:
+            epoch.read()
+            checkpointer.stop(epoch.position(), epoch.epochs)
 
 
 @dataclass(frozen=True)

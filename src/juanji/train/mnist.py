@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from juanji.interop.preprocessing import Preprocessing, border_level
 from juanji.nn import Module
 from juanji.random import Generator
 from juanji.tensors import manual_seed
+from juanji.train.checkpoint import Checkpointer
 from juanji.train.loop import Evaluation, Listener, Report, evaluate, fit
 from juanji.train.pictures import Pictures, channels_first, statistics
 
@@ -86,6 +88,7 @@ def train(
     center_ink: bool = False,
     workers: int = 0,
     listener: Listener | None = None,
+    checkpointer: Checkpointer | None = None,
 ) -> Trained:
     """Trains on some pictures and evaluates on others. The same seed gives the same weights.
 
@@ -97,10 +100,13 @@ def train(
         center_ink: whether other pictures are placed as MNIST's digits are before prediction.
         workers: threads that make batches ahead; any number gives the same batches.
         listener: told of the progress.
+        checkpointer: saves the training as it goes, and continues one.
 
     Raises:
-        DataError: the pictures are not of one size, or a label has no class.
+        DataError: the pictures are not of one size, or a label has no class; the checkpoint to continue from
+            has another recipe or other pictures.
         TrainingError: the loss became infinite or no number.
+        Interrupted: a signal asked to stop; a checkpoint is saved.
     """
     recipe = recipe or Recipe()
     for what, images, labels in (("train", train_images, train_labels), ("test", test_images, test_labels)):
@@ -126,7 +132,20 @@ def train(
     schedule = optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.lr, total_steps=recipe.epochs * len(batches)
     )
-    report = fit(model, batches, optimizer, epochs=recipe.epochs, scheduler=schedule, listener=listener)
+    if checkpointer is not None:
+        checkpointer.identity = {
+            "recipe": described(recipe),
+            "data": fingerprint(train_images, train_labels),
+        }
+    report = fit(
+        model,
+        batches,
+        optimizer,
+        epochs=recipe.epochs,
+        scheduler=schedule,
+        listener=listener,
+        checkpointer=checkpointer,
+    )
     model.eval()
     tests = DataLoader(Pictures(test_images, test_labels, preprocessing), batch_size=EVALUATION_BATCH)
     return Trained(model, preprocessing, report, evaluate(model, tests, classes))
@@ -145,6 +164,18 @@ def _preprocessing(images: NDArray[np.uint8], center_ink: bool) -> Preprocessing
         background="dark" if grey and ground <= 127 else "any",
         center_ink=center_ink and grey,
     )
+
+
+def fingerprint(images: NDArray[np.uint8], labels: NDArray[Any]) -> dict[str, Any]:
+    """What tells one set of pictures from another: how many there are of which size, and a hash of all.
+
+    >>> fingerprint(np.zeros((2, 1, 3, 3), np.uint8), np.arange(2))["pictures"]
+    '2 of 1 x 3 x 3'
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(images).data)
+    digest.update(np.ascontiguousarray(labels, np.int64).data)
+    size = " x ".join(str(n) for n in images.shape[1:])
+    return {"pictures": f"{len(images)} of {size}", "sha256": digest.hexdigest()}
 
 
 def described(recipe: Recipe) -> dict[str, Any]:

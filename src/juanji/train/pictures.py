@@ -48,8 +48,6 @@ class Pictures(Dataset[tuple[Tensor, int]]):
                 f"the pictures have (channels, height, width) {images.shape[1:]}; the model takes {wanted}"
             )
         self.images = np.ascontiguousarray(images)
-        # Padded once, so that a shifted picture is one window of it: a batch is then a single gather.
-        self._windows = windows(self.images, shift)
         self.labels = np.ascontiguousarray(labels, dtype=np.int64)
         self.preprocessing = preprocessing
         self.shift = shift
@@ -65,7 +63,8 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         at = np.asarray(indices, dtype=np.intp)
         if self.shift:
             down, right = sample_generator().integers(0, 2 * self.shift + 1, (2, len(at)))
-            images = self._windows[at, :, down, right]
+            # Only the batch is padded: a padded copy of all pictures would take as much memory again.
+            images = windows(self.images[at], self.shift)[np.arange(len(at)), :, down, right]
         else:
             images = self.images[at]
         return [from_numpy(self.preprocessing.normalize(images)), from_numpy(self.labels[at])]
@@ -100,8 +99,22 @@ def windows(images: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
         [[[1, 1, 2]], [[1, 2, 3]], [[2, 3, 3]]]
     """
     height, width = images.shape[2:]
-    padded = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)), mode="edge") if most else images
-    return np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+    return np.lib.stride_tricks.sliding_window_view(_padded(images, most), (height, width), axis=(2, 3))
+
+
+def _padded(images: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
+    """As `np.pad` with `mode="edge"`, in a fraction of its time for a small batch."""
+    if not most:
+        return images
+    count, channels, height, width = images.shape
+    padded = np.empty((count, channels, height + 2 * most, width + 2 * most), np.uint8)
+    rows = padded[:, :, most:-most]
+    rows[..., most:-most] = images
+    rows[..., :most] = images[..., :1]
+    rows[..., -most:] = images[..., -1:]
+    padded[:, :, :most] = rows[:, :, :1]
+    padded[:, :, -most:] = rows[:, :, -1:]
+    return padded
 
 
 def statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
@@ -114,7 +127,9 @@ def statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
         >>> statistics(np.array([[0, 255]], np.uint8))
         (0.5, 0.5)
     """
-    counts = np.bincount(images.ravel(), minlength=256).astype(np.float64)
+    counts = np.zeros(256, np.int64)
+    for part in range(0, len(images), 1000):  # in parts: bincount makes eight bytes of each
+        counts += np.bincount(images[part : part + 1000].ravel(), minlength=256)
     levels = np.arange(256) / 255
     mean = float(counts @ levels / counts.sum())
     deviation = float(np.sqrt(counts @ (levels - mean) ** 2 / counts.sum()))
