@@ -62,7 +62,8 @@ def execute(spec: CorrelateSpec, target: targets.Target, dy: Array, x: Array, cu
 def reference(spec: CorrelateSpec, dy: Array, x: Array) -> Array:
     dy, x = dy.astype("f8"), x.astype("f8")
     windows = np.lib.stride_tricks.sliding_window_view(x, dy.shape[2:], axis=(2, 3))
-    return np.einsum("noyx,nihwyx->oihw", dy, windows)
+    products: Array = np.einsum("noyx,nihwyx->oihw", dy, windows)
+    return products
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])

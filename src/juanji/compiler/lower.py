@@ -74,13 +74,13 @@ class Lowering:
 
     def lower(self, group: Group) -> None:
         """Lowers one group."""
-        from juanji.compiler import lower_contract, lower_window
+        from juanji.compiler import lower_conv, lower_window
 
         handlers: dict[str, Callable[[Lowering, Group], None]] = {
             "map": lower_map,
             "reduce": lower_reduce,
             "rows": lower_rows,
-            "contract": lower_contract.lower,
+            "contract": lower_conv.lower,
             "window": lower_window.lower,
             "write": lower_write,
         }
@@ -505,20 +505,36 @@ def lower_write(lowering: Lowering, group: Group) -> None:
     mine = old.buffer.kind == "arena" and lowering.last_use.get(_root(base), -1) <= lowering.position
     donated = target is not None and old.buffer is target.buffer and old == target
     donated = donated and lowering.last_use.get(_root(base), -1) <= lowering.position
+    own = target if donated and target is not None else old
+    place = None
     if (mine and dense(old.shape, old.strides) and old.nbytes == old.buffer.nbytes) or donated:
-        lowering.where[node] = target if donated and target is not None else old
+        place = _region(own, node)
+    if place is not None:
+        lowering.where[node] = own
     else:
         out = lowering.result(node)
+        place = _region(out, node)
+        if place is None:  # the caller's memory is in an order that does not show the region
+            out = lowering.where[node] = lowering.program.buffer(node.shape, node.dtype)
+            place = _region(out, node)
+            assert place is not None
         lowering.copy(old, out, "copy base")
-    place = lowering.where[node]
+    source = lowering.access(value)
+    if source.buffer is place.buffer and source != place:  # one part of the base is written to another
+        held = lowering.program.buffer(value.shape, value.dtype)
+        lowering.copy(source, held, "stage")
+        source = held
+    lowering.copy(source, place, "write region")
+
+
+def _region(place: Access, node: Node) -> Access | None:
+    """What the chain of a write shows of `place`, or None where memory order does not allow it."""
     spec = Spec(node.shape, node.dtype)
+    shown: Access | None = place
     for name, attrs in node.attr("chain"):
         spec = VIEWS[name].shape((spec,), dict(attrs))
-        shown = place.view(name, dict(attrs), spec.shape)
-        if shown is None:
-            raise AssertionError("a region that was a view when it was written is none in the plan")
-        place = shown
-    lowering.copy(lowering.access(value), place, "write region")
+        shown = shown.view(name, dict(attrs), spec.shape) if shown is not None else None
+    return shown
 
 
 def _root(node: Node) -> Node:

@@ -21,6 +21,7 @@ from juanji.compiler.access import Access, Buffer
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering, Operands, names
 from juanji.compiler.program import Ref, ref
+from juanji.compiler.windows import Geometry
 from juanji.dtypes import BY_SHORT
 from juanji.graph import Node
 from juanji.spec import Shape, contiguous_strides
@@ -29,7 +30,7 @@ from juanji.target import DTYPE_BYTES
 
 def few(lowering: Lowering, channels: int, dtype: str) -> bool:
     """Whether so many channels would fill at most half of a vector."""
-    return 1 < channels and 2 * channels <= lowering.target.lanes(dtype)
+    return channels > 1 and 2 * channels <= lowering.target.lanes(dtype)
 
 
 def is_planar(access: Access) -> bool:
@@ -37,7 +38,7 @@ def is_planar(access: Access) -> bool:
     return access.strides[3] == 1
 
 
-def suits(lowering: Lowering, g: contract.Geometry, rows: int, width: int, dtype: str) -> bool:
+def suits(lowering: Lowering, g: Geometry, rows: int, width: int, dtype: str) -> bool:
     """Whether a convolution with `rows` result channels and lines of `width` pixels is done plane by plane."""
     plain = g.groups == 1 and g.stride == (1, 1) and g.dilation == (1, 1)
     return plain and few(lowering, rows, dtype) and 2 * width >= lowering.target.lanes(dtype)
@@ -53,9 +54,7 @@ def pitched(lowering: Lowering, shape: Shape, pitch: int, dtype: str) -> Access:
 def with_border(lowering: Lowering, x: Access, before: tuple[int, int], size: tuple[int, int]) -> Access:
     """A planar copy of `x` inside planes of `size`, `before` lines and columns from their corner, zeros around it."""
     shape = (*x.shape[:2], *size)
-    wide = Access(
-        lowering.program.buffer(shape, x.dtype).buffer, shape, contiguous_strides(shape), 0, x.dtype
-    )
+    wide = Access(lowering.program.buffer(shape, x.dtype).buffer, shape, contiguous_strides(shape), 0, x.dtype)
     if size != x.shape[2:]:
         zero = lowering.program.constant(np.zeros((), BY_SHORT[x.dtype].numpy), x.dtype).broadcast(shape)
         lowering.copy(zero, wide, "zeros")
@@ -64,7 +63,7 @@ def with_border(lowering: Lowering, x: Access, before: tuple[int, int], size: tu
     return wide
 
 
-def forward(lowering: Lowering, group: Group, g: contract.Geometry, x: Access, w: Access) -> None:
+def forward(lowering: Lowering, group: Group, g: Geometry, x: Access, w: Access) -> None:
     """The forward convolution; `w` is [out, in, kh, kw] with any strides."""
     if g.pad != (0, 0):
         reach = tuple(g.out[d] + g.kernel[d] - 1 for d in (0, 1))
@@ -82,16 +81,14 @@ def forward(lowering: Lowering, group: Group, g: contract.Geometry, x: Access, w
     _planes(lowering, group, x, w, (o, a_k, b_k), taps, depth, xy)
 
 
-def input_gradient(lowering: Lowering, group: Group, g: contract.Geometry, dy: Access, w: Access) -> None:
+def input_gradient(lowering: Lowering, group: Group, g: Geometry, dy: Access, w: Access) -> None:
     """The input gradient: the gradient with a border, met by the weights turned round."""
     kh, kw = g.kernel
     size = (g.size[0] + kh - 1, g.size[1] + kw - 1)
     dy = with_border(lowering, dy, (kh - 1 - g.pad[0], kw - 1 - g.pad[1]), size)
     o, i, h, v = w.strides
     _, dc, pitch, _ = dy.strides
-    taps = [
-        (y * h + z * v, (kh - 1 - y) * pitch + (kw - 1 - z)) for y, z in itertools.product(range(kh), range(kw))
-    ]
+    taps = [(y * h + z * v, (kh - 1 - y) * pitch + (kw - 1 - z)) for y, z in itertools.product(range(kh), range(kw))]
     _planes(lowering, group, dy, w, (i, o, dc), taps, g.outs, pitch)
 
 
@@ -128,7 +125,7 @@ def _planes(
     contract.emit(lowering, group, tables, w, x, c, columns, strides[1], strides[2], None, 1, planar=True)
 
 
-def weight_gradient(lowering: Lowering, g: contract.Geometry, anchor: Node, dy: Access, x: Access) -> None:
+def weight_gradient(lowering: Lowering, g: Geometry, anchor: Node, dy: Access, x: Access) -> None:
     """The weight gradient, summed along the lanes; `dy` and `x` are planar."""
     out = lowering.result(anchor)
     spec = CorrelateSpec(anchor.dtype, g.outs, g.kernel)
@@ -184,7 +181,7 @@ def window(lowering: Lowering, group: Group, kind: str, inputs: list[Node]) -> b
     return True
 
 
-def weight_gradient_suits(lowering: Lowering, g: contract.Geometry, dy: Access, x: Access) -> bool:
+def weight_gradient_suits(lowering: Lowering, g: Geometry, dy: Access, x: Access) -> bool:
     """Whether the planar weight gradient can be used: both images plane by plane, nothing padded."""
     return (
         suits(lowering, g, g.outs, g.out[1], dy.dtype)

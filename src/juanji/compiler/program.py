@@ -70,9 +70,7 @@ class Program:
         buffer = Buffer(data.nbytes, "constant", data=data)
         return Access(buffer, tuple(data.shape), contiguous_strides(tuple(data.shape)), 0, dtype)
 
-    def call(
-        self, spec: Any, args: list[int | Ref], chunks: int, label: str, writes: Sequence[Access]
-    ) -> None:
+    def call(self, spec: Any, args: list[int | Ref], chunks: int, label: str, writes: Sequence[Access]) -> None:
         """Appends a kernel call; one without chunks is dropped."""
         if chunks > 0:
             self.calls.append(Call(spec, args, chunks, label, frozenset(a.buffer for a in writes)))

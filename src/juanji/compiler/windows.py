@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from juanji.graph import Node
+
 
 @dataclass(frozen=True)
 class Span:
@@ -101,3 +103,39 @@ def kernel_overlaps(size: int, out: int, kernel: int, stride: int, pad: int, dil
         else:
             result.append(Overlap(k, 1, span))
     return result
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A two-dimensional convolution: sizes and attributes; one spatial dimension becomes two with a leading 1."""
+
+    images: int
+    groups: int
+    ins: int
+    outs: int
+    size: tuple[int, int]
+    out: tuple[int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    dilation: tuple[int, int]
+
+
+def geometry_of(anchor: Node, x: tuple[int, ...], w: tuple[int, ...], out: tuple[int, ...]) -> Geometry:
+    """The geometry of a node of convolution's trio, from the shapes of its input, weight and output."""
+    if len(x) != 4:
+        raise AssertionError("the tensor layer gives convolutions two spatial dimensions")
+    groups = anchor.attr("groups")
+    pads = anchor.attr("padding")
+    return Geometry(
+        x[0],
+        groups,
+        w[1],
+        w[0] // groups,
+        (x[2], x[3]),
+        (out[2], out[3]),
+        (w[2], w[3]),
+        anchor.attr("stride"),
+        (pads[0][0], pads[1][0]),
+        anchor.attr("dilation"),
+    )

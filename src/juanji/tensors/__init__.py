@@ -85,11 +85,11 @@ from juanji.tensors.state import guarded, guarded_flag, hyper, outside_capture, 
 __all__ = [
     "Handle", "Tensor", "TensorBase", "abs", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin",
     "as_tensor", "avg_pool2d", "cat", "ceil", "check_device", "conv2d", "cos", "cross_entropy", "device", "dropout",
-    "empty", "empty_like", "enable_grad", "equal", "erf", "exp", "eye", "floor", "from_numpy", "full", "full_like", "guarded",
-    "guarded_flag", "hyper", "is_grad_enabled", "linear", "linspace", "log", "log_softmax", "logsumexp", "manual_seed",
-    "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "nll_loss", "no_grad", "norm",
-    "one_hot", "ones", "ones_like", "outside_capture", "prod", "rand", "rand_like", "randint", "randn", "randn_like",
-    "randperm", "relu", "reshape", "rsqrt", "set_grad_enabled", "sigmoid", "sign", "sin", "slot", "softmax", "sqrt",
-    "stack", "std", "sum", "tanh", "tensor", "var", "where", "zeros", "zeros_like",
+    "empty", "empty_like", "enable_grad", "equal", "erf", "exp", "eye", "floor", "from_numpy", "full", "full_like",
+    "guarded", "guarded_flag", "hyper", "is_grad_enabled", "linear", "linspace", "log", "log_softmax", "logsumexp",
+    "manual_seed", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "nll_loss",
+    "no_grad", "norm", "one_hot", "ones", "ones_like", "outside_capture", "prod", "rand", "rand_like", "randint",
+    "randn", "randn_like", "randperm", "relu", "reshape", "rsqrt", "set_grad_enabled", "sigmoid", "sign", "sin",
+    "slot", "softmax", "sqrt", "stack", "std", "sum", "tanh", "tensor", "var", "where", "zeros", "zeros_like",
 ]  # fmt: skip
 _ = _eager

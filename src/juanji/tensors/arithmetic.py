@@ -204,8 +204,6 @@ def into(target: Any, value: Any, name: str) -> Any:
                 f"{name}: result type {value.dtype} can't be cast to the desired output type {target.dtype}"
             )
         value = cast(value, target.dtype)
-    if value._var.storage is target._var.storage and value is not target:
-        value = ew.copy(value)
     write(target, value)
     return target
 

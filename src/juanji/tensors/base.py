@@ -309,6 +309,8 @@ def write(target: Any, value: Any) -> None:
         RuntimeError: writing into a leaf that requires a gradient, or one that overlaps itself.
     """
     check_writable(target)
+    if value._var.storage is target._var.storage and value is not target:
+        value = ops.elementwise.copy(value)  # one part of a tensor is written to another: all is read first
     if state.capture is not None:
         state.capture.write(target, value)
     else:

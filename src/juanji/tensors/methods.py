@@ -522,8 +522,6 @@ class Tensor(TensorBase):
         value = ar.cast(src, self.dtype) if isinstance(src, TensorBase) else ar.scalar(src, self.dtype)
         if value.shape != self.shape:
             value = value.expand(self.shape)
-        if value.storage is self.storage and value is not self:
-            value = ew.copy(value)
         write(self, value)
         return self
 
