@@ -12,9 +12,9 @@ import juanji as jj
 PACKAGE = Path(jj.__file__).parent
 #: From the ground up; a module may import from its own layer and those below. `codegen` and `runtime` are apart.
 LAYERS = (
-    {"errors", "version", "paths", "spec", "dtypes", "config", "random", "target"},
+    {"errors", "version", "paths", "spec", "dtypes", "config", "random", "target", "graph"},
     {"codegen", "runtime"},
-    {"ops", "graph"},
+    {"ops"},
     {"compiler"},
     {"autograd", "tensors"},
     {"capture"},
@@ -91,8 +91,8 @@ def test_other_frameworks_are_not_needed(package):
 
 
 def test_files_are_short():
-    long = {str(p.relative_to(PACKAGE)): count for p in FILES if (count := len(p.read_text("utf-8").splitlines())) > 800}
-    assert not long
+    lines = {str(p.relative_to(PACKAGE)): len(p.read_text("utf-8").splitlines()) for p in FILES}
+    assert not {name: count for name, count in lines.items() if count > 650}
 
 
 def test_public_names_exist_and_are_documented():

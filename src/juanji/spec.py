@@ -165,31 +165,6 @@ def normal_dim(dim: Any, rank: int, argument: str = "dim") -> int:
     return place % bound
 
 
-def check_size(shape: Shape, dtype: str, held: bool = True) -> None:
-    """Refuses a tensor that no machine of today holds, or (if it will be `held`) not this one, before anything is
-    allocated. Values of a captured step need not be held: most are fused away.
-
-    Raises:
-        MemoryError: naming the shape.
-
-    >>> check_size((2**20, 2**20), "float32")
-    Traceback (most recent call last):
-    MemoryError: a tensor of shape [1048576, 1048576] and dtype float32 has 1,099,511,627,776 elements
-    """
-    size = math.prod(shape)
-    if size <= 2**20:
-        return
-    from juanji.dtypes import BY_SHORT, as_dtype
-    from juanji.runtime import memory
-
-    kind = BY_SHORT.get(dtype) or as_dtype(dtype)
-    what = f"a tensor of shape {show(shape)} and dtype {kind.name}"
-    if size > MAX_ELEMENTS:
-        raise MemoryError(f"{what} has {size:,} elements")
-    if held:
-        memory.require(size * kind.itemsize, what)
-
-
 def numbers(value: Any, count: int, argument: str, minimum: int = 0) -> Shape:
     """One integer or a sequence of `count` of them, as PyTorch takes kernel sizes and strides.
 

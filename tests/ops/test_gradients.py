@@ -45,6 +45,7 @@ CORNERED = {
     "maximum": (SIGNED, POSITIVE * 0.9),
     "minimum": (SIGNED, POSITIVE * 0.9),
     "rem": (SIGNED, POSITIVE * 0.37),
+    "floordiv": (SIGNED, POSITIVE * 0.37),
 }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import juanji as jj
 from juanji import codegen
 from juanji import target as targets
 from juanji.codegen.contract import ContractSpec
@@ -344,6 +345,13 @@ def test_the_sign_of_zero_makes_another_kernel():
 
     assert product(0.0) == [False] * 4
     assert product(-0.0) == [True] * 4
+
+
+def test_loops_that_differ_in_the_sign_of_a_zero_are_not_joined():
+    both = jj.compile(lambda x, y: (x * 0.0, y * -0.0))
+    first, second = both(jj.ones(3), jj.ones(3))
+    assert np.signbit(first.numpy()).tolist() == [False] * 3
+    assert np.signbit(second.numpy()).tolist() == [True] * 3
 
 
 # -- whole processes --------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from juanji.errors import CaptureError
 from juanji.graph import Graph, Node
 from juanji.ops.core import Attrs, Op
 from juanji.ops.shape import VIEWS, view_write
-from juanji.spec import Spec, check_size, contiguous_strides
+from juanji.runtime.memory import check_size
+from juanji.spec import Spec, contiguous_strides
 from juanji.tensors.base import Storage, TensorBase, Var, make, wrap
 from juanji.tensors.methods import Tensor
 

@@ -30,7 +30,8 @@ def _home(call: Call, joined: list[list[Call]]) -> int | None:
         return None
     for i in range(len(joined) - 1, -1, -1):
         group = joined[i]
-        if group[0].spec == call.spec:
+        # Their texts too: 0.0 and -0.0 are equal, but not the same constant.
+        if group[0].spec == call.spec and repr(group[0].spec) == repr(call.spec):
             apart = all(not _depend(c, call) for c in group)
             free = all(not _depend(c, later) for c in group for between in joined[i + 1 :] for later in between)
             return i if apart and free else None

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from juanji.compiler.access import Access, Buffer, strides_in_order
-from juanji.spec import Shape, check_size, contiguous_strides
+from juanji.runtime.memory import check_size
+from juanji.spec import Shape, contiguous_strides
 from juanji.target import DTYPE_BYTES, Target
 
 

@@ -15,6 +15,7 @@ from juanji.errors import DataError
 from juanji.interop import container
 from juanji.interop.preprocessing import Preprocessing
 from juanji.tensors import Tensor, from_numpy
+from juanji.version import __version__
 
 _FORMAT = "juanji.model"
 _VERSION = 1
@@ -206,6 +207,4 @@ class _Check:
 
 
 def _versions() -> dict[str, str]:
-    import juanji
-
-    return {"juanji": juanji.__version__, "python": platform.python_version(), "numpy": np.__version__}
+    return {"juanji": __version__, "python": platform.python_version(), "numpy": np.__version__}

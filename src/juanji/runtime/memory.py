@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import math
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from juanji.config import debug_level
+from juanji.runtime import system
+from juanji.dtypes import BY_SHORT, as_dtype
 from juanji.runtime.system import new_lock_after_fork
+from juanji.spec import MAX_ELEMENTS, Shape, show
 
 ALIGNMENT = 64
 #: How much freed memory is kept for reuse.
@@ -111,62 +113,8 @@ def _amount(nbytes: int) -> str:
 
 
 def available() -> int | None:
-    """Bytes that can still be had without swapping, as far as the system says; None where it does not.
-
-    On Linux what the kernel counts as available, and no more than the control group (a container) allows.
-    """
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-        free = int(text.partition("MemAvailable:")[2].split(None, 1)[0]) * 1024
-    except (OSError, ValueError, IndexError):
-        return _physical()
-    allowed = _group_allows()
-    return free if allowed is None else max(0, min(free, allowed))
-
-
-def _physical() -> int | None:
-    """All memory of the machine, for systems that do not say simply how much of it is free."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _group_allows(root: Path = Path("/sys/fs/cgroup"), member: Path = Path("/proc/self/cgroup")) -> int | None:
-    """What the process's control group and those around it have left; None without a limit."""
-    try:
-        lines = [line.split(":", 2) for line in member.read_text(encoding="utf-8").splitlines()]
-    except OSError:
-        return None
-    least: int | None = None
-    for _, controllers, path in (line for line in lines if len(line) == 3):
-        # Version 2 has one tree and names no controllers; version 1 has a tree for memory.
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        top, names = (root / "memory", _V1) if controllers else (root, _V2)
-        folder = top / path.lstrip("/")
-        for place in (folder, *folder.parents):
-            left = _left(place, names)
-            if left is not None:
-                least = left if least is None else min(least, left)
-            if place == top:
-                break
-    return least
-
-
-#: Files of a control group: its limit, its use, and which of the latter is files that can be dropped.
-_V2 = ("memory.max", "memory.current", "inactive_file ")
-_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
-
-
-def _left(folder: Path, names: tuple[str, str, str]) -> int | None:
-    try:
-        limit = int((folder / names[0]).read_text(encoding="ascii"))
-        used = int((folder / names[1]).read_text(encoding="ascii"))
-        droppable = (folder / "memory.stat").read_text(encoding="ascii").partition(names[2])[2]
-        return limit - used + int(droppable.split(None, 1)[0] if droppable else 0)
-    except (OSError, ValueError, IndexError):  # "max", or no such file: no limit here
-        return None
+    """Bytes that can still be had without swapping, as far as the system says; None where it does not."""
+    return system.available_memory()
 
 
 def holders(buffer: Any) -> int:
@@ -178,3 +126,25 @@ def holders(buffer: Any) -> int:
         return 2
     owner = buffer.base
     return sys.getrefcount(buffer) - 2 + (0 if owner is None else sys.getrefcount(owner) - 3)
+
+
+def check_size(shape: Shape, dtype: str, held: bool = True) -> None:
+    """Refuses a tensor that no machine of today holds, or (if it will be `held`) not this one, before anything is
+    allocated. Values of a captured step need not be held: most are fused away.
+
+    Raises:
+        MemoryError: naming the shape.
+
+    >>> check_size((2**20, 2**20), "float32")
+    Traceback (most recent call last):
+    MemoryError: a tensor of shape [1048576, 1048576] and dtype float32 has 1,099,511,627,776 elements
+    """
+    size = math.prod(shape)
+    if size <= 2**20:
+        return
+    kind = BY_SHORT.get(dtype) or as_dtype(dtype)
+    what = f"a tensor of shape {show(shape)} and dtype {kind.name}"
+    if size > MAX_ELEMENTS:
+        raise MemoryError(f"{what} has {size:,} elements")
+    if held:
+        require(size * kind.itemsize, what)

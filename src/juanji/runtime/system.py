@@ -1,4 +1,5 @@
-"""What is specific to an operating system: which processors may be used, sleeping and waking, durable renames.
+"""What is specific to an operating system: which processors and how much memory may be used,
+sleeping and waking, durable renames.
 
 Everything else in Juanji is the same everywhere. Where a system lacks something, the answer here says so and the rest
 does without: without a futex, plans run on the thread that calls them.
@@ -177,6 +178,55 @@ def _quota_v1(folder: Path) -> float | None:
         period = int((folder / "cpu.cfs_period_us").read_text())
         return quota / period if quota > 0 else None
     except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def available_memory() -> int | None:
+    """Bytes that can still be had without swapping; where the system does not say, all there are, or None.
+
+    On Linux what the kernel counts as available, and no more than the control group (a container) allows.
+    """
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        free = int(text.partition("MemAvailable:")[2].split(None, 1)[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        try:
+            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, ValueError, OSError):
+            return None
+    left = cgroup_memory()
+    return free if left is None else max(0, min(free, left))
+
+
+def cgroup_memory(
+    root: Path = Path("/sys/fs/cgroup"), self_file: Path = Path("/proc/self/cgroup")
+) -> int | None:
+    """How many bytes the container may still take, or None without a limit (cgroups 2 and 1)."""
+    left = []
+    try:
+        lines = self_file.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        controllers, _, inside = line.partition(":")[2].partition(":")
+        if controllers == "":
+            files = ("memory.max", "memory.current", "inactive_file ")
+            left += [_memory_left(folder, *files) for folder in _upwards(root, inside)]
+        elif "memory" in controllers.split(","):
+            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
+            for base in (root / "memory", root / controllers):
+                left += [_memory_left(folder, *files) for folder in _upwards(base, inside)]
+    known = [bytes_left for bytes_left in left if bytes_left is not None]
+    return min(known) if known else None
+
+
+def _memory_left(folder: Path, limit: str, used: str, droppable: str) -> int | None:
+    """A group's limit less its use, where pages of files that can be dropped do not count."""
+    try:
+        left = int((folder / limit).read_text()) - int((folder / used).read_text())
+        pages = (folder / "memory.stat").read_text().partition(droppable)[2].split(None, 1)
+        return left + int(pages[0] if pages else 0)
+    except (OSError, ValueError):  # "max", or no such file: no limit here
         return None
 
 

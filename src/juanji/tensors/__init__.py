@@ -29,7 +29,8 @@ from juanji.tensors.creation import (
     zeros,
     zeros_like,
 )
-from juanji.tensors.methods import Handle, Tensor, check_device, device
+from juanji.tensors.device import check_device, device
+from juanji.tensors.methods import Handle, Tensor
 from juanji.tensors.operations import (
     abs,
     allclose,

@@ -16,10 +16,12 @@ from juanji.errors import ShapeError
 from juanji.ops import elementwise as ew
 from juanji.ops.shape import concatenate
 from juanji.random import Generator, default_generator, generator_or_default
-from juanji.spec import Shape, check_size, infer_shape, normal_dim, show
+from juanji.runtime.memory import check_size
+from juanji.spec import Shape, infer_shape, normal_dim, show
 from juanji.tensors.arithmetic import cast
 from juanji.tensors.base import Storage, TensorBase, as_array, need_tensor, wrap
-from juanji.tensors.methods import Tensor, check_device
+from juanji.tensors.device import check_device
+from juanji.tensors.methods import Tensor
 
 
 def _new(array: NDArray[Any], dtype: DType, requires_grad: bool, device: Any = None) -> Tensor:

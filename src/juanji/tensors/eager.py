@@ -16,7 +16,8 @@ from juanji.graph import Graph
 from juanji.ops.core import Attrs, Op
 from juanji.ops.reference import reference
 from juanji.runtime import memory
-from juanji.spec import Shape, Spec, check_size
+from juanji.runtime.memory import check_size
+from juanji.spec import Shape, Spec
 from juanji.tensors.base import Storage, as_array, set_executor, wrap
 from juanji.tensors.indexing import HOST
 

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from juanji import dtypes
 from juanji.autograd import Function, reverse
 from juanji.config import state
-from juanji.dtypes import DType, as_dtype
+from juanji.dtypes import as_dtype
 from juanji.errors import ShapeError
-from juanji.ops import contraction, reduce
 from juanji.ops import elementwise as ew
+from juanji.ops import reduce
 from juanji.ops import shape as shapes
-from juanji.spec import Shape, check_size, infer_shape, is_contiguous, normal_dim, show
+from juanji.runtime.memory import check_size
+from juanji.spec import infer_shape, is_contiguous, normal_dim, show
 from juanji.tensors import arithmetic as ar
-from juanji.tensors import reductions, text
+from juanji.tensors import text
 from juanji.tensors.base import Storage, TensorBase, Var, as_array, make, set_class, view, wrap, write
+from juanji.tensors.device import CPU, check_device, device
 from juanji.tensors.indexing import index_read, index_write
+from juanji.tensors.operators import install
+from juanji.tensors.products import matmul
 
 
 class Handle:
@@ -536,12 +539,12 @@ class Tensor(TensorBase):
     # -- matrices -------------------------------------------------------------------------------------------------
     def matmul(self, other: Tensor) -> Tensor:
         """Matrix product; see `juanji.matmul`."""
-        return matmul(self, other)
+        return matmul(self, other)  # type: ignore[no-any-return]
 
     mm = bmm = mv = dot = __matmul__ = matmul
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return matmul(other, self)
+        return matmul(other, self)  # type: ignore[no-any-return]
 
 
 class _Accumulator:
@@ -568,280 +571,7 @@ def _owner(leaf: Var, g: Tensor) -> Tensor:
     return make(Tensor, leaf, (), g.shape, g.strides, 0, g.dtype)  # type: ignore[no-any-return]
 
 
-class device(str):  # PyTorch's name
-    """Where tensors live: the CPU.
-
-    Raises:
-        ValueError: any other device.
-
-    >>> device("cpu")
-    device(type='cpu')
-    """
-
-    __slots__ = ()
-    index = None  # type: ignore[assignment]
-
-    def __new__(cls, type: Any = "cpu", index: int | None = None) -> device:
-        """Accepts "cpu", "cpu:0" and another device."""
-        check_device(type)
-        return super().__new__(cls, "cpu")
-
-    @property
-    def type(self) -> str:
-        """The kind of device: "cpu"."""
-        return "cpu"
-
-    def __repr__(self) -> str:
-        return "device(type='cpu')"
-
-
-def check_device(given: Any) -> None:
-    """Refuses every device but the CPU.
-
-    Raises:
-        ValueError: another device.
-    """
-    name = str(getattr(given, "type", given))
-    if given is not None and name != "cpu" and not name.startswith("cpu:"):
-        raise ValueError(f"device={name!r} is not available: Juanji computes on the CPU, use device='cpu'")
-
-
-CPU = device("cpu")
-
-
-def matmul(input: Any, other: Any) -> Tensor:
-    """Matrix product with PyTorch's rules for one and more dimensions.
-
-    Shapes: [m, k] @ [k, n] -> [m, n]; a vector on either side is a row or a column that is dropped from the result;
-    leading dimensions broadcast.
-
-    Raises:
-        ShapeError: inner sizes differ. TypeError: not tensors.
-    """
-    for name, value in (("input", input), ("other", other)):
-        if not isinstance(value, TensorBase):
-            raise TypeError(f"matmul: {name} must be a Tensor, not {type(value).__name__}")
-        if not value.shape:
-            raise ShapeError(f"matmul: both arguments need at least 1 dimension, but {name} has shape []")
-    if input.dtype is not other.dtype:
-        raise RuntimeError(f"matmul: expected both tensors to have the same dtype, but {input.dtype} != {other.dtype}")
-    a = input.reshape(1, -1) if input.ndim == 1 else input
-    b = other.reshape(-1, 1) if other.ndim == 1 else other
-    if a.shape[-1] != b.shape[-2]:
-        raise ShapeError(
-            f"matmul: shapes {show(input.shape)} and {show(other.shape)} cannot be multiplied: "
-            f"{a.shape[-1]} is not {b.shape[-2]}"
-        )
-    integer = None if a.dtype.is_floating_point else a.dtype
-    if b.ndim == 2:
-        lead: Shape = a.shape[:-1]
-        result = _multiply(a.reshape(math.prod(lead), a.shape[-1]), b, integer).reshape(*lead, b.shape[-1])
-    else:
-        from juanji.spec import broadcast
-
-        batch = broadcast(a.shape[:-2], b.shape[:-2])
-        count = math.prod(batch)
-        flat_a = a.expand(*batch, *a.shape[-2:]).reshape(count, *a.shape[-2:])
-        flat_b = b.expand(*batch, *b.shape[-2:]).reshape(count, *b.shape[-2:])
-        result = _multiply(flat_a, flat_b, integer).reshape(*batch, a.shape[-2], b.shape[-1])
-    if input.ndim == 1:
-        result = result.reshape(*result.shape[:-2], result.shape[-1])
-    return result.reshape(result.shape[:-1]) if other.ndim == 1 else result  # type: ignore[no-any-return]
-
-
-def _multiply(a: Any, b: Any, integer: DType | None) -> Any:
-    if integer is None:
-        return contraction.matmul(a, b)
-    if integer is dtypes.bool_:
-        raise RuntimeError("matmul is not available for bool tensors; cast them to an integer type")
-    return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2).to(integer)
-
-
-def _operator(op: Any) -> tuple[Any, Any, Any]:
-    name = op.name
-
-    def forward(self: Tensor, other: Any) -> Any:
-        value = ar.operand(other, name)
-        return value if value is NotImplemented else ar.arithmetic(op, self, value)
-
-    def reflected(self: Tensor, other: Any) -> Any:
-        value = ar.operand(other, name)
-        return value if value is NotImplemented else ar.arithmetic(op, value, self)
-
-    def inplace(self: Tensor, other: Any) -> Any:
-        value = ar.operand(other, name)
-        if value is NotImplemented:
-            return value
-        return ar.into(self, ar.arithmetic(op, ar.original(self, op, value), value), name + "_")
-
-    return forward, reflected, inplace
-
-
-def _named(op: Any, method: str, text: str, alpha: bool = False) -> tuple[Any, Any]:
-    def forward(self: Tensor, other: Any, *, alpha: float = 1) -> Any:
-        if ar.operand(other, method) is NotImplemented:
-            raise TypeError(f"{method}: other must be a Tensor or a number, not {type(other).__name__}")
-        return ar.scaled(op, self, other, alpha)
-
-    def inplace(self: Tensor, other: Any, *, alpha: float = 1) -> Any:
-        return ar.into(self, forward(ar.original(self, op, other), other, alpha=alpha), method + "_")
-
-    forward.__name__, inplace.__name__ = method, method + "_"
-    forward.__doc__ = text
-    inplace.__doc__ = f"In place: {text[0].lower()}{text[1:]}"
-    return forward, inplace
-
-
-def _logical(op: Any, method: str, text: str) -> tuple[Any, Any]:
-    def forward(self: Tensor, other: Any) -> Any:
-        if not isinstance(other, TensorBase):
-            raise TypeError(f"{method}: other must be a Tensor, not {type(other).__name__}")
-        return op(ar.cast(self, dtypes.bool_), ar.cast(other, dtypes.bool_))
-
-    def inplace(self: Tensor, other: Any) -> Any:
-        return ar.into(self, forward(self, other), method + "_")
-
-    forward.__name__, inplace.__name__ = method, method + "_"
-    forward.__doc__ = text
-    inplace.__doc__ = f"In place: {text[0].lower()}{text[1:]}"
-    return forward, inplace
-
-
-def _install() -> None:
-    for symbol, op in {
-        "add": ew.add,
-        "sub": ew.sub,
-        "mul": ew.mul,
-        "truediv": ew.div,
-        "floordiv": ew.floordiv,
-        "mod": ew.rem,
-        "and": ew.bitwise_and,
-        "or": ew.bitwise_or,
-        "xor": ew.bitwise_xor,
-    }.items():
-        forward, reflected, inplace = _operator(op)
-        setattr(Tensor, f"__{symbol}__", forward)
-        setattr(Tensor, f"__r{symbol}__", reflected)
-        setattr(Tensor, f"__i{symbol}__", inplace)
-    for symbol, op in {"lt": ew.lt, "le": ew.le, "gt": ew.gt, "ge": ew.ge, "eq": ew.eq, "ne": ew.ne}.items():
-        forward, _, _ = _operator(op)
-        setattr(Tensor, f"__{symbol}__", forward)
-        setattr(Tensor, symbol, _named(op, symbol, f"Elementwise comparison `{symbol}`.")[0])
-    for method, op, text_ in (
-        ("add", ew.add, "Adds `alpha * other`."),
-        ("sub", ew.sub, "Subtracts `alpha * other`."),
-        ("mul", ew.mul, "Multiplies by `other`."),
-        ("div", ew.div, "Divides by `other`."),
-        ("maximum", ew.maximum, "The larger of each pair; NaN wins."),
-        ("minimum", ew.minimum, "The smaller of each pair; NaN wins."),
-        ("remainder", ew.rem, "Remainder with the sign of the divisor."),
-    ):
-        forward, inplace = _named(op, method, text_)
-        setattr(Tensor, method, forward)
-        setattr(Tensor, method + "_", inplace)
-    for method, op, text_ in (
-        ("logical_and", ew.bitwise_and, "True where both are other than zero."),
-        ("logical_or", ew.bitwise_or, "True where one is other than zero."),
-        ("logical_xor", ew.bitwise_xor, "True where exactly one is other than zero."),
-    ):
-        forward, inplace = _logical(op, method, text_)
-        setattr(Tensor, method, forward)
-        setattr(Tensor, method + "_", inplace)
-    for method, op in {
-        "exp": ew.exp,
-        "log": ew.log,
-        "log1p": ew.log1p,
-        "expm1": ew.expm1,
-        "sqrt": ew.sqrt,
-        "rsqrt": ew.rsqrt,
-        "reciprocal": ew.reciprocal,
-        "tanh": ew.tanh,
-        "sigmoid": ew.sigmoid,
-        "erf": ew.erf,
-        "sin": ew.sin,
-        "cos": ew.cos,
-    }.items():
-        _unary(method, lambda x, op=op: ar.unary_float(op, x), op)
-    for method, op in {"neg": ew.neg, "abs": ew.abs_, "relu": ew.relu}.items():
-        _unary(method, lambda x, op=op: ar.signed(op, x), op)
-    _unary("sign", ew.sign, ew.sign)
-    for method, op in {"floor": ew.floor, "ceil": ew.ceil, "round": ew.round_, "trunc": ew.trunc}.items():
-        _unary(method, lambda x, op=op: op(x) if x.dtype.is_floating_point else ew.copy(x), op)
-    _unary("square", lambda x: ar.power(x, 2))
-    for method, dtype in {
-        "float": dtypes.float32,
-        "double": dtypes.float64,
-        "long": dtypes.int64,
-        "int": dtypes.int32,
-        "short": dtypes.int16,
-        "char": dtypes.int8,
-        "byte": dtypes.uint8,
-        "bool": dtypes.bool_,
-    }.items():
-        setattr(Tensor, method, lambda self, dtype=dtype: ar.cast(self, dtype))
-    for name in reductions.METHODS:
-        setattr(Tensor, name, getattr(reductions, name))
-
-
-def _unary(method: str, function: Any, op: Any = None) -> None:
-    def forward(self: Tensor) -> Any:
-        return function(self)
-
-    def inplace(self: Tensor) -> Any:
-        return ar.into(self, function(ar.original(self, op)), method + "_")
-
-    forward.__name__, inplace.__name__ = method, method + "_"
-    forward.__doc__ = f"Elementwise `{method}`."
-    inplace.__doc__ = f"Elementwise `{method}`, in place."
-    setattr(Tensor, method, forward)
-    setattr(Tensor, method + "_", inplace)
-
-
-def _clamp(self: Tensor, min: Any = None, max: Any = None) -> Any:
-    """Limits every element to [`min`, `max`]; gradients pass where nothing was cut.
-
-    Raises:
-        ValueError: neither bound is given.
-    """
-    if min is None and max is None:
-        raise ValueError("clamp: at least one of 'min' or 'max' must not be None")
-    result: Any = self
-    # where() rather than maximum(): at a bound PyTorch passes the whole gradient, and NaN stays NaN.
-    for bound, below in ((min, True), (max, False)):
-        if bound is not None:
-            dtype = ar.result_dtype((result, bound))
-            value, limit = ar.together(dtype, result, bound)
-            outside = ew.lt(value, limit) if below else ew.gt(value, limit)
-            result = ew.where(outside, limit, value)
-    return result
-
-
-_install()
-for _name, _value in {
-    "__pow__": lambda self, other: (
-        NotImplemented if ar.operand(other, "pow") is NotImplemented else ar.power(self, other)
-    ),
-    "__rpow__": lambda self, other: ar.power(other, self),
-    "pow": lambda self, exponent: ar.power(self, exponent),
-    "pow_": lambda self, exponent: ar.into(self, ar.power(ar.original(self, None, exponent), exponent), "pow_"),
-    "__ipow__": lambda self, other: (
-        NotImplemented if ar.operand(other, "pow") is NotImplemented else self.pow_(other)
-    ),
-    "__neg__": lambda self: ar.signed(ew.neg, self),
-    "__pos__": lambda self: self,
-    "__abs__": lambda self: ar.signed(ew.abs_, self),
-    "__invert__": lambda self: ew.bitwise_not(self),
-    "logical_not": lambda self: ew.bitwise_not(ar.cast(self, dtypes.bool_)),
-    "isnan": lambda self: ew.isnan(self),
-    "clamp": _clamp,
-    "clamp_": lambda self, min=None, max=None: ar.into(
-        self, _clamp(ar.original(self), min, max), "clamp_"
-    ),
-    "softmax": lambda self, dim, dtype=None: reductions.softmax(self, dim, dtype),
-    "log_softmax": lambda self, dim, dtype=None: reductions.log_softmax(self, dim, dtype),
-}.items():
-    setattr(Tensor, _name, _value)
-
+install(Tensor)
 Tensor.__hash__ = lambda self: id(self)  # type: ignore[method-assign]
 set_class(Tensor)
 _ = reduce  # the reductions of the op table are registered before any tensor exists

@@ -18,7 +18,8 @@ from juanji.spec import numbers, show
 from juanji.tensors import arithmetic as ar
 from juanji.tensors import creation
 from juanji.tensors.base import TensorBase, as_array, need_same_dtype, need_tensor
-from juanji.tensors.methods import Tensor, matmul
+from juanji.tensors.methods import Tensor
+from juanji.tensors.products import matmul
 
 
 def where(condition: Tensor, input: Any = None, other: Any = None) -> Tensor:

@@ -128,8 +128,8 @@ def statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
         (0.5, 0.5)
     """
     counts = np.zeros(256, np.int64)
-    for part in range(0, len(images), 1000):  # in parts: bincount makes eight bytes of each
-        counts += np.bincount(images[part : part + 1000].ravel(), minlength=256)
+    for part in range(0, len(images), 100):  # in parts: bincount makes eight bytes of each
+        counts += np.bincount(images[part : part + 100].ravel(), minlength=256)
     levels = np.arange(256) / 255
     mean = float(counts @ levels / counts.sum())
     deviation = float(np.sqrt(counts @ (levels - mean) ** 2 / counts.sum()))
