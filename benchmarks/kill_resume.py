@@ -144,6 +144,7 @@ def training(kills: int, chance: random.Random, folder: Path, epochs: int = 12) 
         finished += 1
         result.unlink()
         path.unlink()
+    checkpoint._remove_parts(path)  # of the last kill; otherwise each start does it
     assert sorted(os.listdir(folder)) in ([], [path.name]), os.listdir(folder)
     return {"kills": killed, "resumed": resumed, "finished": finished, "identical": finished}
 

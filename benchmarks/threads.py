@@ -22,13 +22,15 @@ import lenet_step
 import race
 
 BATCHES = (4, 16, 64, 256)
+Times = dict[int, list[list[float]]]
 
 
 # -- what the processors give -----------------------------------------------------------------------------------------
 def _load(kind: str, seconds: float, ready: Any, results: Any) -> None:
     """Multiplies matrices that fit the cache, or copies memory that does not; puts how often per second."""
-    import juanji as jj
     import numpy as np
+
+    import juanji as jj
 
     jj.set_num_threads(1)
     if kind == "fma":
@@ -59,7 +61,7 @@ def processors(threads: int, seconds: float) -> dict[str, float]:
             group = [context.Process(target=_load, args=(kind, seconds, ready, results)) for _ in range(number)]
             for process in group:
                 process.start()
-            rates.append(sum(results.get() for _ in group))
+            rates.append(sum(results.get(timeout=60) for _ in group))
             for process in group:
                 process.join()
         found[kind] = max(rates[1], rates[3]) / max(rates[0], rates[2])
@@ -67,11 +69,11 @@ def processors(threads: int, seconds: float) -> dict[str, float]:
 
 
 # -- what is measured -------------------------------------------------------------------------------------------------
-def alternating(run: Callable[[], Any], threads: int, rounds: int, slice_seconds: float) -> dict[int, list[list[float]]]:
+def alternating(run: Callable[[], Any], threads: int, rounds: int, slice_seconds: float) -> Times:
     """Seconds of each run, in turns of one thread and several: {threads: a list for each round}."""
     import juanji as jj
 
-    times: dict[int, list[list[float]]] = {1: [], threads: []}
+    times: Times = {1: [], threads: []}
     for _ in range(rounds):
         for number, found in times.items():
             jj.set_num_threads(number)
@@ -86,7 +88,7 @@ def alternating(run: Callable[[], Any], threads: int, rounds: int, slice_seconds
     return times
 
 
-def gain(times: dict[int, list[list[float]]], threads: int) -> float:
+def gain(times: Times, threads: int) -> float:
     """How many times faster several threads are: the median over rounds of the ratio of medians."""
     pairs = zip(times[1], times[threads], strict=True)
     return statistics.median(statistics.median(one) / statistics.median(several) for one, several in pairs)

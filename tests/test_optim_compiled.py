@@ -12,7 +12,6 @@ from juanji import nn, optim
 from juanji.errors import CaptureError
 from juanji.optim import lr_scheduler
 
-
 CONFIGURATIONS = [
     ("SGD", {"lr": 0.1}),
     ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3}),

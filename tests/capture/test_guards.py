@@ -20,7 +20,12 @@ def test_integers_and_strings_and_booleans_are_guards():
             x = x * 2 if mode == "double" else x + 1
         return -x if negate else x
 
-    cases = [((1, "double", False), 6.0), ((3, "double", False), 24.0), ((3, "add", True), -6.0), ((0, "add", False), 3.0)]
+    cases = [
+        ((1, "double", False), 6.0),
+        ((3, "double", False), 24.0),
+        ((3, "add", True), -6.0),
+        ((0, "add", False), 3.0),
+    ]
     for _ in range(2):
         for arguments, expected in cases:
             assert step(jj.tensor(3.0), *arguments).item() == expected
@@ -30,7 +35,14 @@ def test_integers_and_strings_and_booleans_are_guards():
 
 def test_shapes_and_types_and_layouts():
     step = jj.compile(lambda x: x + x.dim())
-    for x in (jj.ones(2), jj.ones(2, 1), jj.ones(2, dtype=jj.float64), jj.ones(2, 3).T, jj.ones(4)[::2], jj.tensor([1, 1])):
+    for x in (
+        jj.ones(2),
+        jj.ones(2, 1),
+        jj.ones(2, dtype=jj.float64),
+        jj.ones(2, 3).T,
+        jj.ones(4)[::2],
+        jj.tensor([1, 1]),
+    ):
         for _ in range(2):
             y = step(x)
             assert y.tolist() == (x + x.dim()).tolist()
@@ -240,7 +252,10 @@ def test_optimizer_state_loaded_from_elsewhere():
     for i in range(4):
         if i == 2:
             saved = optimizer.state_dict(), w.detach().clone()
-            saved = ({**saved[0], "state": {k: {n: v.clone() for n, v in s.items()} for k, s in saved[0]["state"].items()}}, saved[1])
+            saved = (
+                {**saved[0], "state": {k: {n: v.clone() for n, v in s.items()} for k, s in saved[0]["state"].items()}},
+                saved[1],
+            )
         losses.append(step().item())
     optimizer.load_state_dict(saved[0])
     with jj.no_grad():

@@ -139,7 +139,9 @@ class Step:
             try:
                 got = compiled(*twins)
             except CaptureError as error:
-                assert any(t in str(error) for t in ("history", "view of a larger", "memory is also")), f"{story}\n{error}"
+                assert any(t in str(error) for t in ("history", "view of a larger", "memory is also")), (
+                    f"{story}\n{error}"
+                )
                 return False
             for place, (e, g) in enumerate(zip(expected, got, strict=True)):
                 self.same(e, g, f"{story}\ncall {call}: result {self.results[place]}")
@@ -147,7 +149,11 @@ class Step:
                 self.same(e.detach(), g.detach(), f"{story}\ncall {call}: input {place} afterwards")
                 wrote = e._version > (0 if place < 2 else versions[place])
                 # A tensor copied to itself is not written in the end.
-                assert g._version > before[place] if wrote and not np.array_equal(start[place], g.detach().numpy()) else True
+                assert (
+                    g._version > before[place]
+                    if wrote and not np.array_equal(start[place], g.detach().numpy())
+                    else True
+                )
                 assert wrote or g._version == before[place], f"{story}\ncall {call}: version of input {place}"
             versions = [t._version for t in (*arguments, *eager_outer)]
             eager_grad, grad = eager_outer[2].grad, leaf.grad

@@ -10,7 +10,7 @@ import pytest
 import juanji as jj
 from juanji import nn, optim
 from juanji.errors import CaptureError
-from juanji.nn import functional as F  # noqa: N812
+from juanji.nn import functional as F
 
 log = []
 counter = 0

@@ -9,7 +9,7 @@ import pytest
 import juanji as jj
 from juanji import nn, optim
 from juanji.errors import CaptureError
-from juanji.nn import functional as F  # noqa: N812
+from juanji.nn import functional as F
 
 
 class Net(nn.Module):
@@ -194,7 +194,7 @@ def test_arguments_and_outer_tensors_come_back_as_themselves():
 
 
 def test_nested_containers():
-    Pair = namedtuple("Pair", ["left", "right"])  # noqa: PYI024
+    Pair = namedtuple("Pair", ["left", "right"])
 
     @jj.compile
     def step(pair, options, *, scale):

@@ -7,7 +7,7 @@ import pytest
 
 import juanji as jj
 from juanji import optim
-from juanji.nn import functional as F  # noqa: N812
+from juanji.nn import functional as F
 from juanji.runtime import jit
 from juanji.tensors import eager
 from juanji.zoo.lenet import LeNet

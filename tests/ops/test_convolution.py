@@ -56,7 +56,9 @@ def test_geometry(kernel_target, stride, padding, dilation):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("channels", [(1, 1), (1, 6), (3, 16), (6, 17), (16, 33), (17, 64), (33, 1), (65, 70), (70, 31)], ids=str)
+@pytest.mark.parametrize(
+    "channels", [(1, 1), (1, 6), (3, 16), (6, 17), (16, 33), (17, 64), (33, 1), (65, 70), (70, 31)], ids=str
+)
 def test_channels(kernel_target, channels, dtype):
     ins, outs = channels
     check((2, ins, 5, 6), (outs, ins, 3, 3), attributes(padding=((1, 1), (1, 1))), dtype)
@@ -169,7 +171,7 @@ def test_shifting_the_input_shifts_the_output(problem, seed, down, right):
     (sy, sx), random = attrs["stride"], np.random.default_rng(seed)
     x, w = whole(random, x_shape), whole(random, w_shape)
     shifted = np.pad(x, ((0, 0), (0, 0), (down * sy, 0), (right * sx, 0)))
-    (top, bottom), (left, end) = attrs["padding"]
+    (top, _), (left, _) = attrs["padding"]
     y = run("conv", x, w, **attrs)
     moved = run("conv", shifted, w, **attrs)
     # With no padding before, the first outputs see the shift alone; behind them the old ones follow.
@@ -244,9 +246,7 @@ def test_batches_broadcast(kernel_target):
         assert got.shape == (a @ b).shape
     a, b = whole(random, (3, 6, 5)), whole(random, (3, 20, 5))
     np.testing.assert_array_equal((from_numpy(a) @ from_numpy(b).transpose(1, 2)).numpy(), a @ b.transpose(0, 2, 1))
-    np.testing.assert_array_equal(
-        (from_numpy(a).transpose(1, 2) @ from_numpy(a)).numpy(), a.transpose(0, 2, 1) @ a
-    )
+    np.testing.assert_array_equal((from_numpy(a).transpose(1, 2) @ from_numpy(a)).numpy(), a.transpose(0, 2, 1) @ a)
 
 
 @QUICK

@@ -182,7 +182,9 @@ def test_indexing_by_arrays(gradcheck):
     gradcheck(written, SIGNED, random.uniform(1, 2, int(mask.sum())), order=2)
 
 
-@pytest.mark.parametrize("attrs", [{}, {"stride": (2, 1), "padding": (1, 2)}, {"dilation": 2, "padding": 2, "groups": 2}], ids=str)
+@pytest.mark.parametrize(
+    "attrs", [{}, {"stride": (2, 1), "padding": (1, 2)}, {"dilation": 2, "padding": 2, "groups": 2}], ids=str
+)
 def test_convolution(gradcheck, attrs):
     x, w = random.uniform(-1, 1, (2, 4, 5, 6)), random.uniform(-1, 1, (6, 4 // attrs.get("groups", 1), 3, 2))
     gradcheck(lambda x, w, b: jj.conv2d(x, w, b, **attrs), x, w, random.uniform(-1, 1, 6), order=2)
@@ -213,7 +215,9 @@ def test_max_pooling(gradcheck, attrs):
     gradcheck(lambda x: jj.max_pool2d(x, (2, 3), **attrs) ** 2, APART, order=2)
 
 
-@pytest.mark.parametrize("attrs", [{}, {"stride": 1, "padding": 1}, {"count_include_pad": False, "padding": 1}], ids=str)
+@pytest.mark.parametrize(
+    "attrs", [{}, {"stride": 1, "padding": 1}, {"count_include_pad": False, "padding": 1}], ids=str
+)
 def test_average_pooling(gradcheck, attrs):
     gradcheck(lambda x: jj.avg_pool2d(x, (2, 3), **attrs) ** 2, APART, order=2)
 
@@ -275,8 +279,30 @@ def test_third_derivative():
 
 
 def test_every_differentiable_operation_is_checked_here():
-    checked = {*SMOOTH, *CORNERED, "where", "cast", "sum", "prod", "amax", "amin", "max_first", "min_first", "relu_grad"}
-    checked |= {"softmax", "log_softmax", "cross_entropy", "reshape", "permute", "slice", "expand", "view_write", "take"}
+    checked = {
+        *SMOOTH,
+        *CORNERED,
+        "where",
+        "cast",
+        "sum",
+        "prod",
+        "amax",
+        "amin",
+        "max_first",
+        "min_first",
+        "relu_grad",
+    }
+    checked |= {
+        "softmax",
+        "log_softmax",
+        "cross_entropy",
+        "reshape",
+        "permute",
+        "slice",
+        "expand",
+        "view_write",
+        "take",
+    }
     checked |= {"put", "conv", "conv_input_grad", "conv_weight_grad", "matmul", "linear", "max_pool", "avg_pool"}
     checked |= {"avg_pool_grad", "pool_gather", "pool_scatter"}
     assert {op.name for op in ops.TABLE.values() if any(op.grads)} == checked

@@ -359,7 +359,9 @@ def test_max_pooling(kernel_target, window, dtype):
         g = whole(50 + i, index.shape, dtype)
         assert_exact("pool_gather", x, index, **attrs)
         assert_exact("pool_scatter", g, index, x=shape, **attrs)
-        if all(s >= d * (k - 1) + 1 for s, d, k in zip(*(attrs[n] for n in ("stride", "dilation", "kernel")), strict=True)):
+        if all(
+            s >= d * (k - 1) + 1 for s, d, k in zip(*(attrs[n] for n in ("stride", "dilation", "kernel")), strict=True)
+        ):
             assert_exact("max_pool_grad", g, x, **attrs)
 
 

@@ -32,7 +32,7 @@ class Both:
         self.theirs, self.mine = theirs, mine
 
 
-class Stop(Exception):  # noqa: N818
+class Stop(Exception):
     """The rest of the program cannot be compared."""
 
 
@@ -46,7 +46,9 @@ class Program:
     # -- operands -------------------------------------------------------------------------------------------------
     def shape(self):
         rank = self.random.choice((0, 1, 2, 2, 3))
-        return tuple(self.random.choice((1, 2, 3, 3, 4, 0) if self.random.random() < 0.1 else (1, 2, 3, 4)) for _ in range(rank))
+        return tuple(
+            self.random.choice((1, 2, 3, 3, 4, 0) if self.random.random() < 0.1 else (1, 2, 3, 4)) for _ in range(rank)
+        )
 
     def leaf(self):
         dtype, shape = self.random.choice(DTYPES), self.shape()
@@ -64,7 +66,9 @@ class Program:
 
     def target(self):
         """A tensor to write to: not one whose elements share memory, which Juanji refuses and PyTorch often allows."""
-        fitting = [b for b in self.pool[-6:] if all(s or e < 2 for s, e in zip(b.mine.stride(), b.mine.shape, strict=True))]
+        fitting = [
+            b for b in self.pool[-6:] if all(s or e < 2 for s, e in zip(b.mine.stride(), b.mine.shape, strict=True))
+        ]
         return self.random.choice(fitting or [self.leaf()])
 
     def like(self, both):
@@ -137,7 +141,9 @@ class Program:
         theirs, mine = both.theirs, both.mine
         assert tuple(theirs.shape) == tuple(mine.shape), self.story()
         assert str(theirs.dtype).split(".")[1] == mine.dtype.name, f"{self.story()}\n{theirs.dtype} {mine.dtype}"
-        assert theirs.requires_grad == mine.requires_grad, f"{self.story()}\nrequires_grad: PyTorch {theirs.requires_grad}"
+        assert theirs.requires_grad == mine.requires_grad, (
+            f"{self.story()}\nrequires_grad: PyTorch {theirs.requires_grad}"
+        )
         assert theirs.is_leaf == mine.is_leaf, f"{self.story()}\nis_leaf: PyTorch {theirs.is_leaf}"
         a, b = theirs.detach().numpy(), mine.detach().numpy()
         with np.errstate(all="ignore"):
@@ -145,7 +151,9 @@ class Program:
         assert close, f"{self.story()}\nPyTorch: {a}\nJuanji: {b}"
 
     def binary(self):
-        name = self.random.choice(("add", "sub", "mul", "truediv", "floordiv", "mod", "maximum", "minimum", "and_", "or_", "xor"))
+        name = self.random.choice(
+            ("add", "sub", "mul", "truediv", "floordiv", "mod", "maximum", "minimum", "and_", "or_", "xor")
+        )
         a = self.pick()
         b = self.like(a)
         if name in ("floordiv", "mod") and self.risky(b):
@@ -156,7 +164,12 @@ class Program:
             return
         function = getattr(operator, name)
         swapped = self.random.random() < 0.3 and not (name in ("floordiv", "mod") and self.risky(a))
-        self.apply(f"{name} {b if not isinstance(b, Both) else ''} {swapped}", lambda lib, x, y: function(y, x) if swapped else function(x, y), a, b)
+        self.apply(
+            f"{name} {b if not isinstance(b, Both) else ''} {swapped}",
+            lambda lib, x, y: function(y, x) if swapped else function(x, y),
+            a,
+            b,
+        )
 
     def risky(self, divisor):
         """Integer division by zero and by whole-numbered floats of huge quotients: undefined or rounded otherwise."""
@@ -181,10 +194,30 @@ class Program:
             self.apply(f"{name} alpha", lambda lib, x, y: x.add_(y, alpha=2), a, b, quiet=True)
         else:
             function = getattr(operator, name)
-            self.apply(f"{name} {b if not isinstance(b, Both) else ''}", lambda lib, x, y: function(x, y), a, b, quiet=True)
+            self.apply(
+                f"{name} {b if not isinstance(b, Both) else ''}", lambda lib, x, y: function(x, y), a, b, quiet=True
+            )
 
     def unary(self):
-        name = self.random.choice(("neg", "abs", "exp", "tanh", "sigmoid", "relu", "sign", "floor", "ceil", "round", "trunc", "square", "sin", "reciprocal", "isnan"))
+        name = self.random.choice(
+            (
+                "neg",
+                "abs",
+                "exp",
+                "tanh",
+                "sigmoid",
+                "relu",
+                "sign",
+                "floor",
+                "ceil",
+                "round",
+                "trunc",
+                "square",
+                "sin",
+                "reciprocal",
+                "isnan",
+            )
+        )
         self.apply(name, lambda lib, x: getattr(x, name)(), self.pick())
 
     def unary_inplace(self):
@@ -196,7 +229,9 @@ class Program:
         self.apply(f"pow {exponent}", lambda lib, x: x**exponent, self.pick())
 
     def reduce(self):
-        name = self.random.choice(("sum", "mean", "prod", "amax", "amin", "any", "all", "var", "std", "max", "min", "logsumexp"))
+        name = self.random.choice(
+            ("sum", "mean", "prod", "amax", "amin", "any", "all", "var", "std", "max", "min", "logsumexp")
+        )
         a, keep = self.pick(), self.random.random() < 0.5
         rank = a.theirs.dim()
         if name in ("var", "std") and 1 in (a.theirs.numel(), *a.theirs.shape):
@@ -241,7 +276,9 @@ class Program:
     def view(self):
         a = self.pick()
         shape, rank = tuple(a.theirs.shape), a.theirs.dim()
-        name = self.random.choice(("index", "index", "reshape", "view", "permute", "squeeze", "unsqueeze", "expand", "flatten", "T"))
+        name = self.random.choice(
+            ("index", "index", "reshape", "view", "permute", "squeeze", "unsqueeze", "expand", "flatten", "T")
+        )
         if name == "index":
             key = self.index(shape)
             self.apply(f"[{key}]", lambda lib, x: x[key], a)
@@ -249,7 +286,9 @@ class Program:
             return  # PyTorch keeps a permuted memory order where Juanji's results are contiguous
         elif name in ("reshape", "view"):
             size = a.theirs.numel()
-            target = self.random.choice([(size,), (-1,), (1, size), (size, 1), tuple(reversed(shape))]) if size else shape
+            target = (
+                self.random.choice([(size,), (-1,), (1, size), (size, 1), tuple(reversed(shape))]) if size else shape
+            )
             self.apply(f"{name} {target}", lambda lib, x: getattr(x, name)(target), a)
         elif name == "permute":
             order = self.random.sample(range(rank), rank)
@@ -311,7 +350,9 @@ class Program:
     def compare(self):
         a = self.pick()
         b, name = self.like(a), self.random.choice(("lt", "le", "gt", "ge", "eq", "ne"))
-        self.apply(f"{name} {b if not isinstance(b, Both) else ''}", lambda lib, x, y: getattr(operator, name)(x, y), a, b)
+        self.apply(
+            f"{name} {b if not isinstance(b, Both) else ''}", lambda lib, x, y: getattr(operator, name)(x, y), a, b
+        )
 
     def where(self):
         a, b = self.pick(), self.pick()
@@ -353,7 +394,10 @@ class Program:
         wanted = [b for b in self.pool if b.theirs.requires_grad]
         for both in wanted[-2:]:
             # Large and undefined numbers make gradients that differ for good reasons.
-            if not np.isfinite(both.theirs.detach().numpy()).all() or abs(both.theirs.detach().numpy()).max(initial=0) > 1e6:
+            if (
+                not np.isfinite(both.theirs.detach().numpy()).all()
+                or abs(both.theirs.detach().numpy()).max(initial=0) > 1e6
+            ):
                 continue
             self.apply("backward", lambda lib, x: (x * x).sum().backward(retain_graph=True), both, quiet=True)
         for both in self.leaves:

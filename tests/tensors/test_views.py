@@ -148,7 +148,16 @@ def test_shape_of_the_result_must_be_that_of_the_target():
 
 def test_in_place_forms_return_their_tensor():
     x = jj.ones(3)
-    for result in (x.add_(1), x.mul_(2), x.zero_(), x.relu_(), x.clamp_(0, 1), x.copy_(jj.ones(3)), x.exp_(), x.pow_(2)):
+    for result in (
+        x.add_(1),
+        x.mul_(2),
+        x.zero_(),
+        x.relu_(),
+        x.clamp_(0, 1),
+        x.copy_(jj.ones(3)),
+        x.exp_(),
+        x.pow_(2),
+    ):
         assert result is x
     y = x
     y += 1
@@ -219,7 +228,9 @@ def test_a_saved_value_that_was_written_to():
     x, w = jj.ones(3, requires_grad=True), jj.full((3,), 2.0)
     y = (x * w).sum()
     w.add_(1)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation.*MulBackward reads is at version 1; expected"):
+    with pytest.raises(
+        RuntimeError, match="modified by an inplace operation.*MulBackward reads is at version 1; expected"
+    ):
         y.backward()
     y = x.exp()
     z = y.sum()

@@ -60,11 +60,14 @@ def train(
         raise UsageError(f"name a data set ({', '.join(sets.names())}) or a folder with --data")
     if data is not None and not data.is_dir():
         raise UsageError(f"--data {str(data)!r} is not a folder")
+    if out is not None:
+        _check_writable(out)
     given = {n for n in ctx.params if getattr(ctx.get_parameter_source(n), "name", "") != "DEFAULT"}
     numbers = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     begin = start(dataset, data, out, resume, numbers, given)
     name, target = begin.name, begin.target
-    _check_writable(target)
+    if out is None:
+        _check_writable(target)
 
     import juanji
     from juanji.cli.display import closing_table, listener, live

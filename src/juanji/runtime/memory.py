@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from juanji.config import debug_level
-from juanji.runtime import system
 from juanji.dtypes import BY_SHORT, as_dtype
+from juanji.runtime import system
 from juanji.runtime.system import new_lock_after_fork
 from juanji.spec import MAX_ELEMENTS, Shape, show
 

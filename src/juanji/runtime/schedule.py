@@ -39,8 +39,9 @@ WORTH_SHARING = 20e-6
 LONG, PART = 50e-3, 20e-3
 #: How much faster than one thread the team must be.
 AHEAD = 0.97
-#: Runs between two trials, which doubles up to the second number while the outcome stays the same.
-TRIAL_EVERY = (64, 8192)
+#: Runs between two trials (four times as many where one thread is ahead), doubled up to the second number while the
+#: outcome stays the same.
+TRIAL_EVERY = (64, 4096)
 
 #: Tests set this: every kernel of several chunks is shared, whatever it takes.
 always_share = False
@@ -223,7 +224,8 @@ class Schedule:
         if not faster:
             self._mean = 0.0
         self._every = min(2 * self._every, TRIAL_EVERY[1]) if before == faster else TRIAL_EVERY[0]
-        self._left = self._every
+        # A team that has become slow is noticed after few runs; trying one that was slow costs more and is rarer.
+        self._left = self._every if faster else 4 * self._every
         self.run = self._on_team if faster else self._on_one
         return None
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from juanji import dtypes
 from juanji.config import state
-from juanji.dtypes import DType, category, promote
+from juanji.dtypes import DType, category, from_numpy_dtype, promote
 from juanji.ops import elementwise as ew
 from juanji.ops.core import Op
 from juanji.spec import show
@@ -76,9 +76,14 @@ def result_dtype(operands: Sequence[Any]) -> DType:
 
 
 def operand(value: Any, name: str) -> Any:
-    """`value` if an operator can take it, else `NotImplemented`."""
+    """`value` if an operator can take it (an array as a tensor), else `NotImplemented`."""
     if isinstance(value, (TensorBase, *NUMBERS)):
         return value
+    if isinstance(value, np.ndarray):
+        if state.capture is not None:
+            state.capture.refuse(f"{name} with a NumPy array", "make it a tensor outside the step, or pass it in")
+        kind = from_numpy_dtype(value.dtype)
+        return wrap(Storage(np.ascontiguousarray(value, kind.numpy).reshape(-1), value.shape, kind))
     if isinstance(value, complex):
         raise TypeError(f"{name}: complex numbers are not supported ({value!r}); valid are bool, int and float")
     return NotImplemented
@@ -141,6 +146,8 @@ def power(a: Any, b: Any) -> Any:
             return ew.copy(base)
         if dtype.is_floating_point and b == 0.5:
             return ew.sqrt(base)
+        if dtype.is_floating_point and b == -0.5:
+            return ew.rsqrt(base)
         if dtype.is_floating_point and b == -1:
             return ew.div(scalar(1, dtype), base)
         if not dtype.is_floating_point:

@@ -234,7 +234,11 @@ class Tensor(TensorBase):
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
         array = self.numpy()
-        return array.astype(dtype) if dtype is not None and array.dtype != dtype else array
+        if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"a tensor of {self.dtype} cannot be shown as an array of {dtype} without a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array
 
     def item(self) -> Any:
         """The value of a tensor of one element, as a Python number.
@@ -257,10 +261,9 @@ class Tensor(TensorBase):
         return int(self.item())
 
     def __index__(self) -> int:
-        value = self.item()
-        if not isinstance(value, int) or isinstance(value, bool):
+        if self.numel() != 1 or self.dtype.is_floating_point:
             raise TypeError("only integer tensors of a single element can be converted to an index")
-        return value
+        return int(self.item())
 
     def __bool__(self) -> bool:
         if self.numel() != 1:

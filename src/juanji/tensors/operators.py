@@ -34,7 +34,7 @@ def _operator(op: Any) -> tuple[Any, Any, Any]:
 
 def _named(op: Any, method: str, text: str, alpha: bool = False) -> tuple[Any, Any]:
     def forward(self: Any, other: Any, *, alpha: float = 1) -> Any:
-        if ar.operand(other, method) is NotImplemented:
+        if not isinstance(other, (TensorBase, *ar.NUMBERS)):
             raise TypeError(f"{method}: other must be a Tensor or a number, not {type(other).__name__}")
         return ar.scaled(op, self, other, alpha)
 
@@ -209,9 +209,12 @@ def _isnan(self: Any) -> Any:
 
 def _refusing(function: Any) -> Any:
     """An operator that leaves operands it does not know to the other side."""
-    return lambda self, other: (
-        NotImplemented if ar.operand(other, "pow") is NotImplemented else function(self, other)
-    )
+
+    def operator(self: Any, other: Any) -> Any:
+        value = ar.operand(other, "pow")
+        return value if value is NotImplemented else function(self, value)
+
+    return operator
 
 
 _METHODS = {

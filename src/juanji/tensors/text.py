@@ -22,12 +22,12 @@ def show_tensor(tensor: Any) -> str:
         prefix="tensor(",
         precision=4,
         suppress_small=_plain(array),
-        floatmode="maxprec" if _whole(array) else "fixed",
+        floatmode="maxprec" if _whole(array) and _plain(array) else "fixed",
         threshold=1000,
     )
     notes = []
     usual = (dtypes.float32, dtypes.int64, dtypes.bool_)
-    if tensor.dtype not in usual or not array.size:
+    if tensor.dtype not in usual or (not array.size and tensor.dtype is not dtypes.float32):
         notes.append(f"dtype={tensor.dtype}")
     if not array.size and tensor.ndim != 1:
         notes.insert(0, f"size={tuple(tensor.shape)}")
