@@ -54,7 +54,7 @@ def changed(what: str) -> None:
 
 
 def debug_level() -> int:
-    """`JUANJI_DEBUG`: 0 quiet, 1 tracebacks and plans, 2 kernels with times, 3 choices, 4 IR and poisoned buffers."""
+    """`JUANJI_DEBUG`: 0 quiet, 1 tracebacks, 2 plans, 3 graphs after each pass, 4 IR and poisoned buffers."""
     try:
         return int(os.environ.get("JUANJI_DEBUG", "0"))
     except ValueError:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import llvmlite
 import llvmlite.binding as llvm
 
+from juanji.config import debug_level
 from juanji.runtime import cache
 from juanji.runtime.system import new_lock_after_fork
 from juanji.target import Target
@@ -196,7 +197,10 @@ def _add(missing: list[_Wanted], target: Target) -> None:
     for wanted in missing:
         image = found.images.get(wanted.key) if wanted.key is not None else None
         if image is None:
-            image = object_code(wanted.spec.generate(wanted.symbol, target), target)
+            ir = wanted.spec.generate(wanted.symbol, target)
+            if debug_level() >= 4:
+                print(f"; {wanted.spec}\n{ir}", file=sys.stderr)
+            image = object_code(ir, target)
             statistics.kernels += 1
         else:
             statistics.loaded += 1
@@ -234,6 +238,6 @@ def load(ir: str, symbols: list[str], target: Target) -> dict[str, int]:
 
 
 def assembly(spec: Any, target: Target) -> str:
-    """The machine code of a kernel as text, for tests and `JUANJI_DEBUG=4`."""
+    """The machine code of a kernel as text."""
     with _lock:
         return str(_machine(target).emit_assembly(_parsed(spec.generate("kernel", target), target)))
