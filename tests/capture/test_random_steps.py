@@ -54,6 +54,8 @@ class Step:
                 result = function(*[values[i] for i in operands])
             except (RuntimeError, TypeError, ValueError, IndexError):
                 continue
+            if result.numel() > 2000:
+                continue
             self.code.append((operands, function))
             self.text.append(f"#{len(values)} = {text} {operands}")
             values.append(result)
@@ -168,6 +170,6 @@ class Step:
         assert np.allclose(a, b, 1e-5, 1e-5, equal_nan=True), f"{story}\neager:\n{a}\ncompiled:\n{b}"
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_random_step(seed):
     Step(seed).check()

@@ -39,7 +39,9 @@ def test_item():
     assert "outside the step" in message
 
 
-@pytest.mark.parametrize("convert", [float, int, bool, np.asarray, jj.Tensor.tolist, jj.Tensor.numpy, range], ids=str)
+@pytest.mark.parametrize(
+    "convert", [float, int, bool, str, print, format, np.asarray, jj.Tensor.tolist, jj.Tensor.numpy, range], ids=str
+)
 def test_conversions(convert):
     def step(x):
         y = x * 2
@@ -54,7 +56,7 @@ def test_what_is_known_while_tracing():
         rows = list(x)
         assert len(rows) == len(x) == x.shape[0] == x.size(0) == 2
         assert (x.numel(), x.dtype, x.requires_grad, x.is_contiguous()) == (2, jj.float32, False, True)
-        assert "traced" in str(x)
+        assert "traced" in repr(x)  # for debuggers
         return rows[0] + rows[1]
 
     assert jj.compile(step)(jj.tensor([2.0, 3.0])).item() == 5.0

@@ -37,7 +37,10 @@ class Network:
     def grow(self, shapes):
         """Adds a layer that reads the last value, and sometimes an earlier one of the same shape."""
         r, (n, c, h, w) = self.random, shapes[-1]
-        kind = r.choice(("conv", "conv", "conv", "relu", "tanh", "pool", "average", "residual", "scale", "gate", "norm", "mask"))
+        kind = r.choice(
+            ("conv", "conv", "conv", "relu", "tanh", "pool", "average", "residual", "scale", "gate", "norm")
+            + ("mask", "cat", "shuffle", "part", "dropout", "double", "attention", "transpose")
+        )
         if kind == "conv":
             kernel = r.choice((1, 2, 3, 3))
             padding, stride = r.choice((0, 1)), r.choice((1, 1, 2))
@@ -48,7 +51,11 @@ class Network:
             weight = self.parameter((outs, c // groups, kernel, kernel))
             bias = self.parameter((outs,)) if r.random() < 0.7 else None
             options = {"stride": stride, "padding": padding, "groups": groups}
-            self.add(f"conv {outs} {kernel} {options}", shapes, lambda v, p: F.conv2d(v[-1], p[weight], None if bias is None else p[bias], **options))
+            self.add(
+                f"conv {outs} {kernel} {options}",
+                shapes,
+                lambda v, p: F.conv2d(v[-1], p[weight], None if bias is None else p[bias], **options),
+            )
             if r.random() < 0.6:
                 self.add("relu", shapes, lambda v, p: F.relu(v[-1]))
         elif kind in ("pool", "average"):
@@ -63,6 +70,40 @@ class Network:
             if same:
                 at = r.choice(same)
                 self.add(f"residual {at}", shapes, lambda v, p: v[-1] + v[at])
+        elif kind == "cat":
+            same = [i for i, s in enumerate(shapes) if (s[0], *s[2:]) == (n, h, w)]
+            at = r.choice(same)
+            if c + shapes[at][1] < 40:
+                self.add(f"cat {at}", shapes, lambda v, p: jj.cat([v[-1], v[at] * 2], 1))
+        elif kind == "shuffle":
+            groups = r.choice([g for g in (1, 2, 3, 4) if c % g == 0])
+
+            def shuffle(v, p):
+                return v[-1].reshape(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+            self.add(f"shuffle {groups}", shapes, shuffle)
+        elif kind == "part":
+            if c > 2:
+                self.add("part", shapes, lambda v, p: v[-1][:, 1::2] + v[-1][:, : c // 2])
+        elif kind == "dropout":
+            self.add("dropout", shapes, lambda v, p: F.dropout(v[-1], 0.25))
+        elif kind == "double":
+            if h * w < 60:
+
+                def double(v, p):
+                    return v[-1].reshape(n, c, h, 1, w, 1).expand(n, c, h, 2, w, 2).reshape(n, c, 2 * h, 2 * w)
+
+                self.add("double", shapes, double)
+        elif kind == "attention":
+
+            def attention(v, p):
+                flat = v[-1].flatten(2)
+                weights = (flat.transpose(1, 2) @ flat * c**-0.5).softmax(2)
+                return (flat @ weights).reshape(n, c, h, w)
+
+            self.add("attention", shapes, attention)
+        elif kind == "transpose":
+            self.add("transpose", shapes, lambda v, p: v[-1].transpose(2, 3) * 1.5)
         elif kind == "scale":
             factor = self.parameter((1, c, 1, 1))
             self.add("scale", shapes, lambda v, p: v[-1] * p[factor] + 0.5)
@@ -112,6 +153,7 @@ class Network:
 
         run = jj.compile(step) if compiled else step
         numbers = np.random.default_rng(5)
+        jj.manual_seed(8)
         losses = []
         for _ in range(4):
             x = jj.tensor(numbers.uniform(-1, 1, self.input), dtype=self.dtype)

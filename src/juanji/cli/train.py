@@ -21,7 +21,7 @@ def train(
         Path | None,
         typer.Option("--data", metavar="DIR", help="A folder with the four IDX files of an MNIST-like set."),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 15,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 30,
     batch_size: Annotated[int, typer.Option(min=1, max=65536, help="Pictures in a step.")] = 32,
     lr: Annotated[float, typer.Option(help="The highest learning rate of the cycle.")] = 5e-3,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same model.")] = 0,

@@ -218,8 +218,13 @@ class Tensor(TensorBase):
     def __repr__(self) -> str:
         return text.show_tensor(self)
 
+    def __str__(self) -> str:
+        if state.capture is not None:
+            as_array(self)  # refuses: a replay would not print
+        return repr(self)
+
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and not self.shape else repr(self)
+        return format(self.item(), spec) if spec and not self.shape else str(self)
 
     # -- out to Python and NumPy ----------------------------------------------------------------------------
     def numpy(self, *, force: bool = False) -> NDArray[Any]:

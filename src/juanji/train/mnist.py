@@ -43,7 +43,7 @@ class Recipe:
     """
 
     architecture: str = "lenet"
-    epochs: int = 15
+    epochs: int = 30
     batch_size: int = 32
     lr: float = 5e-3
     weight_decay: float = 0.1
