@@ -227,7 +227,7 @@ REDUCED = (
 )
 
 
-@pytest.mark.parametrize("dtype", ["f32", "f64", "i64", "i32", "u8"])
+@pytest.mark.parametrize("dtype", ["f32", "f64", "i64"])
 @pytest.mark.parametrize("name", ["sum", "prod", "amax", "amin"])
 def test_reductions(kernel_target, name, dtype):
     for i, (shape, dims) in enumerate(REDUCED):
@@ -375,13 +375,10 @@ def test_max_pooling_of_nan(kernel_target):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("divisor", [0, 3])
-@pytest.mark.parametrize("include_pad", [True, False])
-@pytest.mark.parametrize("window", range(len(WINDOWS)))
+@pytest.mark.parametrize(("include_pad", "divisor"), [(True, 0), (False, 0), (True, 3)])
+@pytest.mark.parametrize("window", [w for w, attrs in enumerate(WINDOWS) if attrs["dilation"] == (1, 1)])
 def test_average_pooling(kernel_target, window, include_pad, divisor, dtype):
     attrs = {**WINDOWS[window], "include_pad": include_pad, "divisor": divisor}
-    if attrs["dilation"] != (1, 1):
-        pytest.skip("average pooling has no dilation")
     tolerance = 4 * np.finfo(NUMPY[dtype]).eps
     for i, shape in enumerate(PLANES):
         x = whole(i, shape, dtype) * 12
