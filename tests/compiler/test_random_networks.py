@@ -8,6 +8,11 @@ import pytest
 import juanji as jj
 from juanji.nn import functional as F
 
+KINDS = (
+    "conv", "conv", "conv", "relu", "tanh", "pool", "average", "residual", "scale", "gate", "norm", "mask", "cat",
+    "shuffle", "part", "dropout", "double", "attention", "transpose",
+)  # fmt: skip
+
 
 class Network:
     """A random network on small pictures, as a list of functions of (values so far, parameters)."""
@@ -37,10 +42,7 @@ class Network:
     def grow(self, shapes):
         """Adds a layer that reads the last value, and sometimes an earlier one of the same shape."""
         r, (n, c, h, w) = self.random, shapes[-1]
-        kind = r.choice(
-            ("conv", "conv", "conv", "relu", "tanh", "pool", "average", "residual", "scale", "gate", "norm")
-            + ("mask", "cat", "shuffle", "part", "dropout", "double", "attention", "transpose")
-        )
+        kind = r.choice(KINDS)
         if kind == "conv":
             kernel = r.choice((1, 2, 3, 3))
             padding, stride = r.choice((0, 1)), r.choice((1, 1, 2))
