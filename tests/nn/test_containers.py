@@ -62,7 +62,7 @@ def test_module_list():
     )
     del layers[:2]
     assert [n for n, _ in layers.named_children()] == ["0", "1"]
-    assert len(layers + [nn.Tanh()]) == 3
+    assert len(layers + [nn.Tanh()]) == 3  # noqa: RUF005
     with pytest.raises(TypeError, match="iterable"):
         layers.extend(3)
 

@@ -120,7 +120,7 @@ def test_things_that_are_no_files(store):
     path.mkdir()
     assert again(store).find([A, B]).images == {}
     (store.folder / "notes.txt").write_text("not ours")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError):  # noqa: PT011
         store.clear()
     assert (store.folder / "notes.txt").exists()
 

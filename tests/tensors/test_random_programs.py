@@ -381,7 +381,7 @@ class Program:
 
     # -- the end --------------------------------------------------------------------------------------------------
     def run(self):
-        try:
+        try:  # noqa: SIM105
             self.steps()
         except Stop:
             pass
