@@ -91,6 +91,13 @@ def test_windows_wholly_in_the_padding(kernel_target):
     check((1, 2, 3, 3), (3, 2, 2, 2), attributes((3, 3), ((4, 4), (4, 4)), (5, 5)))
 
 
+@pytest.mark.parametrize("padding", [((0, 1), (0, 0)), ((0, 0), (0, 1)), ((0, 3), (0, 5)), ((2, 0), (3, 0))], ids=str)
+def test_padding_on_one_side_only(kernel_target, padding):
+    for kernel in ((1, 1), (3, 1), (1, 4), (2, 3)):
+        for ins, outs in ((1, 2), (3, 4), (8, 2), (20, 20)):
+            check((2, ins, 4, 11), (outs, ins, *kernel), attributes(padding=padding))
+
+
 def test_no_images(kernel_target):
     attrs = attributes()
     x, w = np.zeros((0, 3, 5, 5), np.float32), np.ones((4, 3, 3, 3), np.float32)

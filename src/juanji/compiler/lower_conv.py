@@ -145,8 +145,7 @@ def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
 def _input_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     g_node, w_node = anchor.inputs
     g = geometry_of(anchor, anchor.shape, w_node.shape, g_node.shape)
-    fits = all(p < k for p, k in zip(g.pad, g.kernel, strict=True))
-    if fits and lower_planar.suits(lowering, g, g.ins, g.size[1], anchor.dtype):
+    if lower_planar.suits(lowering, g, g.ins, g.size[1], anchor.dtype) and lower_planar.gradient_fits(g):
         lower_planar.input_gradient(lowering, group, g, lowering.access(g_node), lowering.access(w_node))
         return
     dy, w = image(lowering, g_node), _weight_view(lowering.access(w_node), g.groups)
@@ -300,7 +299,7 @@ def _finish_separately(lowering: Lowering, group: Group, anchor: Node) -> None:
 
 def _plane_is_line(g: Geometry, x: Access, dy: Access) -> bool:
     """Whether all pixels of all images can be summed as one line: a 1x1 kernel over dense maps."""
-    if g.kernel != (1, 1) or g.stride != (1, 1) or g.pad != (0, 0):
+    if g.kernel != (1, 1) or g.stride != (1, 1) or g.pad != (0, 0) or g.out != g.size:
         return False
     height, width = g.size
     return all(

@@ -38,6 +38,22 @@ def is_planar(access: Access) -> bool:
     return access.strides[3] == 1
 
 
+def reach(g: Geometry) -> tuple[int, int]:
+    """Lines and columns that windows of stride 1 cover: the input's with its padding before and after."""
+    return g.out[0] + g.kernel[0] - 1, g.out[1] + g.kernel[1] - 1
+
+
+def unpadded(g: Geometry) -> bool:
+    """Whether no window of stride 1 reaches outside the input; `g.pad` alone says nothing of the padding after it."""
+    return g.pad == (0, 0) and reach(g) == g.size
+
+
+def gradient_fits(g: Geometry) -> bool:
+    """Whether no window lies wholly in the padding, on either side: only then the gradient fits its border."""
+    after = tuple(reach(g)[d] - g.size[d] - g.pad[d] for d in (0, 1))
+    return all(p < k for p, k in zip((*g.pad, *after), (*g.kernel, *g.kernel), strict=True))
+
+
 def suits(lowering: Lowering, g: Geometry, rows: int, width: int, dtype: str) -> bool:
     """Whether a convolution with `rows` result channels and lines of `width` pixels is done plane by plane."""
     plain = g.groups == 1 and g.stride == (1, 1) and g.dilation == (1, 1)
@@ -65,11 +81,8 @@ def with_border(lowering: Lowering, x: Access, before: tuple[int, int], size: tu
 
 def forward(lowering: Lowering, group: Group, g: Geometry, x: Access, w: Access) -> None:
     """The forward convolution; `w` is [out, in, kh, kw] with any strides."""
-    if g.pad != (0, 0):
-        reach = tuple(g.out[d] + g.kernel[d] - 1 for d in (0, 1))
-        x = with_border(lowering, x, g.pad, (reach[0], reach[1]))
-    elif not is_planar(x):
-        x = with_border(lowering, x, (0, 0), (x.shape[2], x.shape[3]))
+    if not (unpadded(g) and is_planar(x)):
+        x = with_border(lowering, x, g.pad, reach(g))
     o, i, h, v = w.strides
     _, xc, xy, _ = x.strides
     kh, kw = g.kernel
@@ -186,7 +199,7 @@ def weight_gradient_suits(lowering: Lowering, g: Geometry, dy: Access, x: Access
     return (
         suits(lowering, g, g.outs, g.out[1], dy.dtype)
         and g.outs <= 8
-        and g.pad == (0, 0)
+        and unpadded(g)
         and is_planar(dy)
         and is_planar(x)
         and math.prod(g.kernel) <= 49
