@@ -89,9 +89,7 @@ _ARM = ("aarch64", "arm64")
 _LEVELS = {
     "avx512": _Level(("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma"), 64, 32),
     "avx2": _Level(("avx2", "fma"), 32, 16, without=_WIDE, cpu="x86-64-v3"),
-    "sse42": _Level(
-        ("sse4.2", "sse4.1", "ssse3"), 16, 16, masks=False, fma=False, without=_VEX, cpu="x86-64-v2"
-    ),
+    "sse42": _Level(("sse4.2", "sse4.1", "ssse3"), 16, 16, masks=False, fma=False, without=_VEX, cpu="x86-64-v2"),
     "neon": _Level(("neon",), 16, 32, masks=False),
 }
 #: What every processor of a kind has, as LLVM's processor, features, registers and whether it has an FMA.
@@ -140,9 +138,7 @@ def _named(name: str) -> Target:
         return portable()
     level = _LEVELS[name]
     kept = {n: on and not (level.without and n.startswith(level.without)) for n, on in features.items()}
-    return Target(
-        name, level.vector_bytes, level.registers, level.cpu or cpu, _features(kept), level.masks, level.fma
-    )
+    return Target(name, level.vector_bytes, level.registers, level.cpu or cpu, _features(kept), level.masks, level.fma)
 
 
 def portable(kind: str = "") -> Target:

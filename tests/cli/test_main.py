@@ -42,9 +42,7 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["--nonsense"], ["data", "nonsense"], ["data", "get", "cifar"]]
-)
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["data", "nonsense"], ["data", "get", "cifar"]])
 def test_wrong_usage(juanji, arguments):
     done = juanji(*arguments)
     assert done.returncode == 2

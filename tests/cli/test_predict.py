@@ -47,9 +47,7 @@ def test_ink_on_paper_of_another_size(juanji, trained, idx_folder, tmp_path):
     Image.fromarray(paper).resize((280, 280)).save(tmp_path / "paper.png")
     Image.fromarray(paper).save(tmp_path / "small.png")
     for extra, names in ((), {str(BAR)}), (("--invert", "yes"), {str(BAR)}):
-        done = juanji(
-            "predict", trained.path, tmp_path / "paper.png", tmp_path / "small.png", "--json", *extra
-        )
+        done = juanji("predict", trained.path, tmp_path / "paper.png", tmp_path / "small.png", "--json", *extra)
         assert {p["class"] for p in json.loads(done.stdout)["predictions"]} == names
 
 

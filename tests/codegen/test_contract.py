@@ -54,9 +54,7 @@ class Problem:
         slots += [self.a_k * size, self.b_k * size, self.b_block * size, self.n, self.segment]
         slots += [x.ctypes.data for x in extras]
         arguments = (ctypes.c_int64 * len(slots))(*slots)
-        kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
-            jit.address(self.spec, target)
-        )
+        kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(jit.address(self.spec, target))
         # Two calls that share the jobs unevenly: the division must not matter.
         cut = len(jobs) // 3
         kernel(ctypes.addressof(arguments), cut, len(jobs))

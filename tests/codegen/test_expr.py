@@ -79,9 +79,7 @@ def pairs(dtype):
         values = np.array([False, True])
     else:
         info = np.iinfo(DTYPES[dtype])
-        values = np.array(
-            [info.min, info.max, 0, 1, 2, 3, 5, 7, 100, info.max - 1, info.min + 1], DTYPES[dtype]
-        )
+        values = np.array([info.min, info.max, 0, 1, 2, 3, 5, 7, 100, info.max - 1, info.min + 1], DTYPES[dtype])
         if info.min < 0:
             values = np.concatenate([values, np.array([-1, -2, -3, -7], DTYPES[dtype])])
     a, b = np.meshgrid(values, values)
@@ -99,9 +97,7 @@ def test_binary(target, dtype):
     a, b = pairs(dtype)
     with np.errstate(all="ignore"):
         for op, reference in COMPARE.items():
-            np.testing.assert_array_equal(
-                apply(target, (op, "b1", x(dtype), x(dtype, 1)), a, b), reference(a, b)
-            )
+            np.testing.assert_array_equal(apply(target, (op, "b1", x(dtype), x(dtype, 1)), a, b), reference(a, b))
         for op, reference in ARITHMETIC.items():
             if dtype == "b1" and op == "sub":
                 continue
@@ -218,9 +214,7 @@ def test_select_and_fma(target):
     once, twice = (a.astype(np.float64) * b + a).astype(np.float32), a * b + a
     np.testing.assert_array_equal(got, once if target.fma else twice)
     i, j = np.arange(20, dtype=np.int32), np.arange(20, 40, dtype=np.int32)
-    np.testing.assert_array_equal(
-        apply(target, ("fma", "i32", x("i32"), x("i32", 1), x("i32")), i, j), i * j + i
-    )
+    np.testing.assert_array_equal(apply(target, ("fma", "i32", x("i32"), x("i32", 1), x("i32")), i, j), i * j + i)
 
 
 def test_equal_subtrees_are_written_once(target):
@@ -259,9 +253,9 @@ def test_text():
         ("red", "f32", 1),
     )
     assert expr_text(expr) == "select(x0 >= 0, exp(x0), r1)"
-    assert expr_text(
-        ("cast", "i64", ("mul", "f32", x("f32"), ("add", "f32", x("f32", 1), ("acc", "f32"))))
-    ) == ("i64(x0 * (x1 + acc))")
+    assert expr_text(("cast", "i64", ("mul", "f32", x("f32"), ("add", "f32", x("f32", 1), ("acc", "f32"))))) == (
+        "i64(x0 * (x1 + acc))"
+    )
 
 
 def test_literals():

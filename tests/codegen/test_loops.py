@@ -207,9 +207,7 @@ def test_any_all(target, kind, column):
 
 
 @given(
-    st.lists(
-        st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, -1.0]), min_size=1, max_size=150
-    ),
+    st.lists(st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, -1.0]), min_size=1, max_size=150),
     st.booleans(),
 )
 @settings(max_examples=60, deadline=None)

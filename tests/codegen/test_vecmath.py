@@ -120,9 +120,7 @@ def test_accuracy_of_angles(target, dtype, op):
     # Beyond the reduction's limit the C library's values come back, next to lanes within it.
     mixed = np.tile(np.array([1.0, LIMIT * 1.5, -LIMIT, 1e15, 0.25, 3e30], dtype), 11)
     expected = [getattr(math, op)(float(v)) for v in mixed]
-    np.testing.assert_allclose(
-        apply(target, op, mixed), np.array(expected, dtype), rtol=2 * np.finfo(dtype).eps
-    )
+    np.testing.assert_allclose(apply(target, op, mixed), np.array(expected, dtype), rtol=2 * np.finfo(dtype).eps)
     assert np.isnan(apply(target, op, np.array([INF, -INF, NAN], dtype))).all()
 
 

@@ -45,9 +45,7 @@ def execute(
     strides = [s for a in [*inputs, result] for s in a.strides[:3]]
     slots = [a.ctypes.data for a in arrays] + sizes + strides
     args = (ctypes.c_int64 * len(slots))(*slots)
-    kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
-        jit.address(spec, target)
-    )
+    kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(jit.address(spec, target))
     chunks = n * spec.rows(image[0], windows[0])
     if backwards:
         for chunk in reversed(range(chunks)):

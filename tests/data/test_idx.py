@@ -157,9 +157,7 @@ def make_set(folder, train=6, test=3, side=4, suffix="", dash="-"):
     for stem, count in (("train", train), ("t10k", test)):
         images = rng.integers(0, 256, (count, side, side), dtype=np.uint8)
         write_idx(Path(folder) / f"{stem}-images{dash}idx3-ubyte{suffix}", images)
-        write_idx(
-            Path(folder) / f"{stem}-labels{dash}idx1-ubyte{suffix}", np.arange(count, dtype=np.uint8) % 3
-        )
+        write_idx(Path(folder) / f"{stem}-labels{dash}idx1-ubyte{suffix}", np.arange(count, dtype=np.uint8) % 3)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -227,9 +225,7 @@ def replace(name, array):
             "are 5 x 4 and the test pictures 4 x 4",
         ),
         (
-            lambda f: (
-                make_set(f / "a") or os.rename(f / "a/t10k-images-idx3-ubyte", f / "b-t10k-images-idx3-ubyte")
-            ),
+            lambda f: make_set(f / "a") or os.rename(f / "a/t10k-images-idx3-ubyte", f / "b-t10k-images-idx3-ubyte"),
             "several sets",
         ),
     ],

@@ -82,9 +82,7 @@ def test_every_sample_once_and_the_length_is_right(count, batch_size, drop_last,
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_any_number_of_workers_gives_the_same(workers):
     def epochs(num_workers):
-        loader = DataLoader(
-            Noisy(40), 3, shuffle=True, num_workers=num_workers, generator=Generator().manual_seed(8)
-        )
+        loader = DataLoader(Noisy(40), 3, shuffle=True, num_workers=num_workers, generator=Generator().manual_seed(8))
         return [plain(loader) for _ in range(2)]
 
     alone = epochs(0)

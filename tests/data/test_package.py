@@ -150,9 +150,7 @@ def test_read_member(tmp_path, wheel):
             read_member(tmp_path / name, "stuff/data.bin", 10_000)
 
 
-@pytest.mark.skipif(
-    os.environ.get("JUANJI_NETWORK_TESTS") != "1", reason="JUANJI_NETWORK_TESTS=1 asks the registry"
-)
+@pytest.mark.skipif(os.environ.get("JUANJI_NETWORK_TESTS") != "1", reason="JUANJI_NETWORK_TESTS=1 asks the registry")
 def test_the_real_registry():
     from juanji.data import mnist
 

@@ -37,9 +37,7 @@ def test_sequential_with_names():
     net = nn.Sequential(OrderedDict(body=nn.Linear(2, 2), act=nn.ReLU()))
     assert [n for n, _ in net.named_children()] == ["body", "act"]
     assert net.act is net[1]
-    assert repr(net) == (
-        "Sequential(\n  (body): Linear(in_features=2, out_features=2, bias=True)\n  (act): ReLU()\n)"
-    )
+    assert repr(net) == ("Sequential(\n  (body): Linear(in_features=2, out_features=2, bias=True)\n  (act): ReLU()\n)")
 
 
 def test_changes_are_reported():

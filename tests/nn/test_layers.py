@@ -108,9 +108,7 @@ def test_printed_as_in_pytorch(torch, name, args, kwargs):
 
 def test_lenet_printed_as_in_pytorch(torch):
     def build(n):
-        return n.Sequential(
-            n.Conv2d(1, 6, 3), n.Sequential(n.ReLU(), n.Linear(2, 2)), n.ModuleDict({"a": n.Tanh()})
-        )
+        return n.Sequential(n.Conv2d(1, 6, 3), n.Sequential(n.ReLU(), n.Linear(2, 2)), n.ModuleDict({"a": n.Tanh()}))
 
     assert repr(build(nn)) == repr(build(torch.nn))
 
@@ -182,9 +180,7 @@ class TestAgainstPyTorch:
         ],
     )
     def test_max_pool2d(self, torch, arguments):
-        self.compare(
-            torch, nn.MaxPool2d(**arguments), torch.nn.MaxPool2d(**arguments), self.data(2, 3, 9, 10)
-        )
+        self.compare(torch, nn.MaxPool2d(**arguments), torch.nn.MaxPool2d(**arguments), self.data(2, 3, 9, 10))
 
     def test_max_pool2d_indices(self, torch):
         x = self.data(2, 3, 9, 10)
@@ -203,9 +199,7 @@ class TestAgainstPyTorch:
         ],
     )
     def test_avg_pool2d(self, torch, arguments):
-        self.compare(
-            torch, nn.AvgPool2d(**arguments), torch.nn.AvgPool2d(**arguments), self.data(2, 3, 9, 10)
-        )
+        self.compare(torch, nn.AvgPool2d(**arguments), torch.nn.AvgPool2d(**arguments), self.data(2, 3, 9, 10))
 
     @pytest.mark.parametrize("name", ["ReLU", "Sigmoid", "Tanh", "Identity", "Flatten"])
     def test_elementwise(self, torch, name):
@@ -234,9 +228,7 @@ class TestAgainstPyTorch:
         extra = dict(extra)
         w = self.data(4) ** 2 if extra.pop("weighted", False) else None
         mine = nn.CrossEntropyLoss(None if w is None else ours(w), reduction=reduction, **extra)
-        theirs = torch.nn.CrossEntropyLoss(
-            None if w is None else torch.from_numpy(w), reduction=reduction, **extra
-        )
+        theirs = torch.nn.CrossEntropyLoss(None if w is None else torch.from_numpy(w), reduction=reduction, **extra)
         self.compare(
             torch,
             lambda x: mine(x, ours(target)),

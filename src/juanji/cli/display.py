@@ -48,9 +48,7 @@ class LiveListener(Listener):
             numbers=f"learning rate {progress.learning_rate:.1e}  "
             f"waited {self._waiting + progress.seconds_waiting:.1f} s",
         )
-        self._bars.update(
-            self._steps, completed=progress.step, total=progress.steps, numbers=_numbers(progress)
-        )
+        self._bars.update(self._steps, completed=progress.step, total=progress.steps, numbers=_numbers(progress))
 
     def epoch(self, progress: Progress) -> None:
         """Moves the epoch bar."""
@@ -71,10 +69,7 @@ class LineListener(Listener):
 
 
 def _numbers(progress: Progress) -> str:
-    return (
-        f"loss {progress.loss:.4f}  accuracy {progress.accuracy:6.2%}  "
-        f"{progress.images_per_second:7,.0f} images/s"
-    )
+    return f"loss {progress.loss:.4f}  accuracy {progress.accuracy:6.2%}  {progress.images_per_second:7,.0f} images/s"
 
 
 def live() -> AbstractContextManager[Any]:
@@ -106,9 +101,7 @@ def closing_table(evaluation: Evaluation, report: Report, console: Console | Non
     times = Table(title="Seconds", title_justify="left")
     for name in ("compiling", "training", "waiting for data", "in all"):
         times.add_column(name, justify="right")
-    times.add_row(
-        *(f"{s:.2f}" for s in (report.seconds_compiling, rest, report.seconds_waiting, report.seconds))
-    )
+    times.add_row(*(f"{s:.2f}" for s in (report.seconds_compiling, rest, report.seconds_waiting, report.seconds)))
     console.print(times)
 
 

@@ -42,9 +42,7 @@ def evaluate(
     loaded = load_model(model)
     test = sets.test_pictures(data, loaded.classes, loaded.preprocessing, invert.value)
     say(f"data: {test.source}; {len(test.labels):,} pictures to test")
-    batches = DataLoader(
-        Pictures(test.images, test.labels, loaded.preprocessing), batch_size=EVALUATION_BATCH
-    )
+    batches = DataLoader(Pictures(test.images, test.labels, loaded.preprocessing), batch_size=EVALUATION_BATCH)
     evaluation = loop.evaluate(loaded.model, batches, loaded.classes)
     if as_json:
         emit(

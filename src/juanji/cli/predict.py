@@ -86,9 +86,7 @@ def predictions(loaded: LoadedModel, images: list[Path], top_k: int, invert: Inv
             results[-1]["error"] = one_line(error)
     if not ready:
         return results
-    batches = DataLoader(
-        Pictures(np.stack(ready), np.zeros(len(ready), np.int64), loaded.preprocessing), batch_size=64
-    )
+    batches = DataLoader(Pictures(np.stack(ready), np.zeros(len(ready), np.int64), loaded.preprocessing), batch_size=64)
     values = np.concatenate([batch for batch, _ in scores(loaded.model, batches, compiled=False)])
     # Softmax in double precision: probabilities that are shown add up to one.
     likely = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True))

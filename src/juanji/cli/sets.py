@@ -107,9 +107,7 @@ def class_names(name: str) -> tuple[str, ...]:
     return tuple(c.partition(" - ")[0] for c in registry.info(name).classes)
 
 
-def test_pictures(
-    data: str, classes: Sequence[str], preprocessing: Preprocessing, invert: Invert
-) -> Labelled:
+def test_pictures(data: str, classes: Sequence[str], preprocessing: Preprocessing, invert: Invert) -> Labelled:
     """Labelled pictures to evaluate a model on, made into the model's size.
 
     Args:
@@ -148,9 +146,7 @@ def _of_arrays(
     return Labelled(source, images, labels)
 
 
-def _of_folder(
-    folder: Path, classes: Sequence[str], preprocessing: Preprocessing, invert: Invert
-) -> Labelled:
+def _of_folder(folder: Path, classes: Sequence[str], preprocessing: Preprocessing, invert: Invert) -> Labelled:
     files = ImageFolder(folder, allow_empty=True)
     unknown = [name for name in files.classes if name not in classes]
     if unknown:

@@ -28,9 +28,7 @@ def train(
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads to compute with.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", metavar="FILE", help="The model file; DATASET-lenet.safetensors here by default."
-        ),
+        typer.Option("--out", metavar="FILE", help="The model file; DATASET-lenet.safetensors here by default."),
     ] = None,
     resume: Annotated[
         str | None,

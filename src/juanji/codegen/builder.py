@@ -173,8 +173,7 @@ class Builder:
                 f"{vtype} @llvm.masked.load.{suffix}.p0(ptr, i32, <{width} x i1>, {vtype})",
             )
             value = self.op(
-                f"call {vtype} {name}(ptr {pointer}, i32 {align}, <{width} x i1> {mask}, "
-                f"{vtype} zeroinitializer)"
+                f"call {vtype} {name}(ptr {pointer}, i32 {align}, <{width} x i1> {mask}, {vtype} zeroinitializer)"
             )
         if dtype == "b1":
             return self.op(f"icmp ne {vtype} {value}, zeroinitializer")

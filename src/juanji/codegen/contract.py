@@ -198,9 +198,7 @@ class _Writer:
         mask = self.b.tail_mask(self.lanes, count)
         self.mask_bits = self.b.target.vector_bytes == 64
         self.mask_type = f"<{self.lanes} x i{8 * self.size}>"
-        self.mask = (
-            mask if self.mask_bits else self.b.op(f"sext <{self.lanes} x i1> {mask} to {self.mask_type}", "m")
-        )
+        self.mask = mask if self.mask_bits else self.b.op(f"sext <{self.lanes} x i1> {mask} to {self.mask_type}", "m")
 
     def _mask(self, tile: _Tile, v: int) -> str | None:
         if not tile.masked or v < tile.vectors - 1:
@@ -392,10 +390,7 @@ class _Writer:
             end = b.block
             b.jump(done)
             b.start(done)
-            sums = [
-                b.op(f"phi {self.vtype} [ {sums[i]}, %{before} ], [ {added[i]}, %{end} ]")
-                for i in range(count)
-            ]
+            sums = [b.op(f"phi {self.vtype} [ {sums[i]}, %{before} ], [ {added[i]}, %{end} ]") for i in range(count)]
         if self.spec.epilogue is None:
             self._store(tile, sums, places, False)
             return
@@ -552,9 +547,7 @@ class _Writer:
             where = b.at(b.at(self.extras[i], offset), v * self.lanes * size)
         return b.load(dtype, self.lanes, where, self._mask(tile, v))
 
-    def _result(
-        self, tile: _Tile, acc: str, row: tuple[str, str], v: int, shared: dict[tuple[int, int], str]
-    ) -> str:
+    def _result(self, tile: _Tile, acc: str, row: tuple[str, str], v: int, shared: dict[tuple[int, int], str]) -> str:
         def load(i: int) -> str:
             return shared.get((i, v)) or self._extra(tile, i, v, row)
 

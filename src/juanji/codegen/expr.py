@@ -192,9 +192,7 @@ class Emitter:
             return lanes.div(dtype, one, lanes.call("llvm.sqrt", dtype, v[0]))
         if op == "sign":
             positive = lanes.select(dtype, lanes.compare("ogt", dtype, v[0], zero), one, zero)
-            return lanes.select(
-                dtype, lanes.compare("olt", dtype, v[0], zero), lanes.const(dtype, -1), positive
-            )
+            return lanes.select(dtype, lanes.compare("olt", dtype, v[0], zero), lanes.const(dtype, -1), positive)
         if op == "truncdiv":
             return lanes.call("llvm.trunc", dtype, lanes.div(dtype, v[0], v[1]))
         if op in ("rem", "floordiv"):
@@ -206,9 +204,7 @@ class Emitter:
         lanes = self.lanes
         zero, one = lanes.const(dtype, 0), lanes.const(dtype, 1)
         rest = lanes.op("frem", dtype, a, b)
-        signs = lanes.op(
-            "xor", "b1", lanes.compare("olt", dtype, rest, zero), lanes.compare("olt", dtype, b, zero)
-        )
+        signs = lanes.op("xor", "b1", lanes.compare("olt", dtype, rest, zero), lanes.compare("olt", dtype, b, zero))
         wrong = lanes.op("and", "b1", signs, lanes.compare("one", dtype, rest, zero))
         if op == "rem":
             return lanes.select(dtype, wrong, lanes.add(dtype, rest, b), rest)

@@ -125,8 +125,7 @@ class Nest:
         count = len(spec.inputs) + len(spec.outputs)
         first = count + 1 + spec.rank
         strides = tuple(
-            tuple(builder.arg_int(first + k * spec.rank + axis) for axis in range(spec.rank))
-            for k in range(count)
+            tuple(builder.arg_int(first + k * spec.rank + axis) for axis in range(spec.rank)) for k in range(count)
         )
         exprs = spec.exprs("store", "reduce", "store_row")
         indexed = any(leaf[0] == "index" for expr in exprs for leaf in leaves(expr))
@@ -144,9 +143,7 @@ class Nest:
     def at(self, axis: int, index: str) -> Nest:
         """The nest one loop further in: at position `index` of `axis`."""
         b = self.builder
-        pointers = tuple(
-            b.at(pointer, b.mul(index, self.strides[k][axis])) for k, pointer in enumerate(self.pointers)
-        )
+        pointers = tuple(b.at(pointer, b.mul(index, self.strides[k][axis])) for k, pointer in enumerate(self.pointers))
         linear = self.linear and b.add(b.mul(self.linear, self.extents[axis]), index)
         return replace(self, pointers=pointers, linear=linear)
 
@@ -196,9 +193,7 @@ class Nest:
                 if last is not None:
                     where = b.min(where, last)
                 one = b.load(dtype, 1, b.at(self.pointers[k], b.mul(where, self.strides[k][-1])))
-                value = b.op(
-                    f"insertelement {lanes.type(dtype)} {value}, {LLVM_TYPE[dtype]} {one}, i64 {lane}"
-                )
+                value = b.op(f"insertelement {lanes.type(dtype)} {value}, {LLVM_TYPE[dtype]} {one}, i64 {lane}")
             return value
 
         return _PositionEmitter(b, self.width, load, red, index, self)

@@ -151,9 +151,7 @@ class Reduction:
             return total
         both = lanes.add(self.dtype, *total)
         # An infinite sum leaves NaN as its error.
-        return [
-            lanes.select(self.dtype, lanes.compare("uno", self.dtype, total[1], total[1]), total[0], both)
-        ]
+        return [lanes.select(self.dtype, lanes.compare("uno", self.dtype, total[1], total[1]), total[0], both)]
 
     def across(self, builder: Builder, width: int, acc: Registers) -> str:
         """The scalar result of all lanes, by halves."""
@@ -227,9 +225,7 @@ class _Run:
         def absorbed(totals: Sequence[str], acc: Sequence[str]) -> Registers:
             old = self._split(totals, lambda slot: slot.total_parts)
             new = self._split(acc, lambda slot: slot.parts)
-            return [
-                r for slot, t, a in zip(self.slots, old, new, strict=True) for r in slot.absorb(lanes, t, a)
-            ]
+            return [r for slot, t, a in zip(self.slots, old, new, strict=True) for r in slot.absorb(lanes, t, a)]
 
         def begun(acc: Sequence[str]) -> Registers:
             split = self._split(acc, lambda slot: slot.parts)

@@ -36,9 +36,7 @@ _LN2 = (0.6931471805601177, -1.7239444525614835e-13)
 def power(lanes: Lanes, dtype: str, x: str, y: str) -> str:
     """x to the power y."""
     if dtype == "f32":
-        magnitude = lanes.cast(
-            "f64", "f32", _short(lanes, lanes.cast("f32", "f64", x), lanes.cast("f32", "f64", y))
-        )
+        magnitude = lanes.cast("f64", "f32", _short(lanes, lanes.cast("f32", "f64", x), lanes.cast("f32", "f64", y)))
     else:
         magnitude = _long(lanes, x, y)
     return _signs(lanes, dtype, x, y, magnitude)

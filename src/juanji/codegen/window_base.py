@@ -59,9 +59,7 @@ class Writer:
                 self.stream_of[i] = len(self.streams)
                 self.streams.append((self.extras[i], DTYPE_BYTES[dtype]))
         self.strides = {size: self._scaled(strides, size) for _, size in self.streams}
-        self.scalars = {
-            i: b.load(dtype, 1, self.extras[i]) for i, (dtype, cls) in enumerate(spec.extras) if cls == "s"
-        }
+        self.scalars = {i: b.load(dtype, 1, self.extras[i]) for i, (dtype, cls) in enumerate(spec.extras) if cls == "s"}
         self.full = b.op(f"and i64 {self.channels}, {-self.width}")
         rest = b.sub(self.channels, self.full)
         self.tails = self._tails(rest, target.vector_bytes)
@@ -187,9 +185,7 @@ class Writer:
         """Byte offset of a channel of a pixel."""
         return self.b.add(column, self.scale(channel, DTYPE_BYTES[dtype]))
 
-    def store(
-        self, rows: list[str], column: dict[int, str], channel: str, mask: str | None, value: str
-    ) -> None:
+    def store(self, rows: list[str], column: dict[int, str], channel: str, mask: str | None, value: str) -> None:
         """Stores `value`, through the epilogue, at a column of the streams' rows."""
         b, spec = self.b, self.spec
         offsets = {size: b.add(at, self.scale(channel, size)) for size, at in column.items()}
@@ -311,9 +307,7 @@ class Writer:
         prefetching stops at every page.
         """
         spec = self.spec
-        now, then = (
-            {first + k * spec.dilation[0] for k in range(spec.kernel[0])} for first in (0, spec.stride[0])
-        )
+        now, then = ({first + k * spec.dilation[0] for k in range(spec.kernel[0])} for first in (0, spec.stride[0]))
         columns = {k * spec.dilation[1] % spec.stride[1]: k * spec.dilation[1] for k in range(spec.kernel[1])}
         return [
             [self.b.mul(self.tap_strides[1], row) for row in sorted(then - now)],

@@ -21,16 +21,13 @@ class Owned(Writer):
     def prepare(self) -> None:
         """Strides between taps, ranges of windows inside the image."""
         b, spec = self.b, self.spec
-        self.unrolled = (
-            spec.kernel[0] * spec.kernel[1] <= UNROLL and spec.stride[0] * spec.stride[1] <= _UNROLL_STORES
-        )
+        self.unrolled = spec.kernel[0] * spec.kernel[1] <= UNROLL and spec.stride[0] * spec.stride[1] <= _UNROLL_STORES
         self.inner_columns = self.inner(1, spec.stride[1])
         self.zero = self.v.const(spec.dtype, 0)
         self.dy = (self.ins[0], self.in_strides[0])
         self.places = list(itertools.product(range(spec.stride[0]), range(spec.stride[1])))
         self.is_tap = [
-            (i * spec.dilation[0], j * spec.dilation[1])
-            for i, j in itertools.product(*(range(k) for k in spec.kernel))
+            (i * spec.dilation[0], j * spec.dilation[1]) for i, j in itertools.product(*(range(k) for k in spec.kernel))
         ]
         if spec.kind == "max_grad":
             # The taps are those of x, the second input.
@@ -53,9 +50,7 @@ class Owned(Writer):
         vertical, owned = self.taps(0, top), self.owned(0, top)
 
         def dy(window: str, channel: str, mask: str | None) -> str:
-            return self.value(
-                spec.dtype, given, self.offset(spec.dtype, b.mul(window, strides[2]), channel), mask
-            )
+            return self.value(spec.dtype, given, self.offset(spec.dtype, b.mul(window, strides[2]), channel), mask)
 
         def middle(window: str) -> None:
             left = self.origin(1, window)
@@ -222,9 +217,7 @@ class Spread(Writer):
                 with b.loop(0, self.image[1]) as loop:
                     self.columns(lines, below, row, loop.index, target)
 
-    def columns(
-        self, lines: list[list[str]], below: list[str], row: str, column: str, target: list[str]
-    ) -> None:
+    def columns(self, lines: list[list[str]], below: list[str], row: str, column: str, target: list[str]) -> None:
         """One pixel of index_grad, with the windows on it written out."""
         b = self.b
         first, count = self.run(1, column)
@@ -232,9 +225,7 @@ class Spread(Writer):
         to = self.out_column(column)
         for wide in range(1, self.most[1] + 1):
             with b.when(b.compare("eq", count, wide)):
-                places = [
-                    [b.mul(b.add(first, j), self.in_strides[k][2]) for k in (0, 1)] for j in range(wide)
-                ]
+                places = [[b.mul(b.add(first, j), self.in_strides[k][2]) for k in (0, 1)] for j in range(wide)]
 
                 def body(channel: str, mask: str | None, places: list[list[str]] = places) -> None:
                     total = self.zero

@@ -176,6 +176,5 @@ class Gather(Writer):
             f"{vtype} @llvm.masked.gather.{overload}(<{width} x ptr>, i32, <{width} x i1>, {vtype})",
         )
         return b.op(
-            f"call {vtype} {name}(<{width} x ptr> {where}, i32 {size}, <{width} x i1> {mask}, "
-            f"{vtype} zeroinitializer)"
+            f"call {vtype} {name}(<{width} x ptr> {where}, i32 {size}, <{width} x i1> {mask}, {vtype} zeroinitializer)"
         )

@@ -38,9 +38,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     if isinstance(first, (str, bytes)):
         return batch if isinstance(batch, list) else list(batch)
     if isinstance(first, Mapping):
-        return _like(
-            first, {key: default_collate([_field(sample, key) for sample in batch]) for key in first}
-        )
+        return _like(first, {key: default_collate([_field(sample, key) for sample in batch]) for key in first})
     if isinstance(first, Sequence):
         lengths = [len(sample) for sample in batch]
         if len(set(lengths)) > 1:

@@ -63,8 +63,7 @@ def make_folder(folder: Path) -> Path:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(
-            f"{folder}: the cache folder cannot be made ({reason});"
-            " set JUANJI_HOME to a folder that can be written"
+            f"{folder}: the cache folder cannot be made ({reason}); set JUANJI_HOME to a folder that can be written"
         ) from None
     return folder
 

@@ -79,9 +79,7 @@ def read_idx(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> NDArra
             with gzip.GzipFile(fileobj=file) as unpacked:
                 return _read(path, unpacked, None, length, max_bytes)
         except EOFError:
-            raise DataError(
-                f"{path}: the compressed file is truncated (it ends after {length:,} bytes)"
-            ) from None
+            raise DataError(f"{path}: the compressed file is truncated (it ends after {length:,} bytes)") from None
         except (gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"{path}: the compressed file is damaged ({error})") from None
 
@@ -115,9 +113,7 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     if code is None:
         raise TypeError(f"IDX files hold {', '.join(str(d) for d in _CODES)}; got an array of {array.dtype}")
     if not 1 <= array.ndim <= _MAX_RANK or any(n >= 1 << 32 for n in array.shape):
-        raise ValueError(
-            f"IDX files hold 1 to {_MAX_RANK} dimensions of less than 2**32; got shape {array.shape}"
-        )
+        raise ValueError(f"IDX files hold 1 to {_MAX_RANK} dimensions of less than 2**32; got shape {array.shape}")
     header = bytes([0, 0, code, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
     content = header + array.astype(_TYPES[code]).tobytes()
     if path.suffix == ".gz":
@@ -180,9 +176,7 @@ def load_split(folder: str | os.PathLike[str], train: bool) -> tuple[NDArray[np.
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from None
     if images.ndim not in (3, 4) or images.dtype != np.uint8:
-        raise DataError(
-            f"{paths[0]}: expected pictures, uint8 of shape (N, height, width), and found {_what(images)}"
-        )
+        raise DataError(f"{paths[0]}: expected pictures, uint8 of shape (N, height, width), and found {_what(images)}")
     if images.ndim == 4 and images.shape[3] not in (1, 3):
         raise DataError(f"{paths[0]}: expected 1 or 3 channels, and found {_what(images)}")
     if 0 in images.shape:
@@ -191,8 +185,7 @@ def load_split(folder: str | os.PathLike[str], train: bool) -> tuple[NDArray[np.
         raise DataError(f"{paths[1]}: expected labels, integers of shape (N,), and found {_what(labels)}")
     if len(labels) != len(images):
         raise DataError(
-            f"{paths[1]}: {len(labels):,} labels do not belong to the"
-            f" {len(images):,} pictures of {paths[0].name}"
+            f"{paths[1]}: {len(labels):,} labels do not belong to the {len(images):,} pictures of {paths[0].name}"
         )
     if labels.min() < 0:
         raise DataError(f"{paths[1]}: labels must be 0 or more, and there is {labels.min()}")
@@ -212,17 +205,14 @@ def load_idx_folder(
     test_images, test_labels = load_split(folder, train=False)
     if train_images.shape[1:] != test_images.shape[1:]:
         raise DataError(
-            f"{folder}: the training pictures are {_size(train_images)}"
-            f" and the test pictures {_size(test_images)}"
+            f"{folder}: the training pictures are {_size(train_images)} and the test pictures {_size(test_images)}"
         )
     return train_images, train_labels, test_images, test_labels
 
 
 def _open(path: Path) -> IO[bytes]:
     if path.exists() and not path.is_file():
-        raise DataError(
-            f"{path}: expected an IDX file, and it is a {'folder' if path.is_dir() else 'device or pipe'}"
-        )
+        raise DataError(f"{path}: expected an IDX file, and it is a {'folder' if path.is_dir() else 'device or pipe'}")
     return open(path, "rb")
 
 
@@ -230,9 +220,7 @@ def _header(path: Path, file: IO[bytes] | gzip.GzipFile) -> Header:
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _TYPES or not 1 <= start[3] <= _MAX_RANK:
         found = "an empty file" if not start else f"the bytes {start.hex(' ')}"
-        raise DataError(
-            f"{path}: not an IDX file (expected it to start with 00 00 08 and a rank, found {found})"
-        )
+        raise DataError(f"{path}: not an IDX file (expected it to start with 00 00 08 and a rank, found {found})")
     extents = file.read(4 * start[3])
     if len(extents) < 4 * start[3]:
         raise DataError(f"{path}: the file is truncated: it ends within its header")
@@ -251,21 +239,16 @@ def _read(
     if length is not None and length != header.offset + header.nbytes:
         wrong = "is truncated" if length < header.offset + header.nbytes else "has bytes too many"
         raise DataError(
-            f"{path}: the file {wrong}: {declared}, {header.nbytes:,} bytes,"
-            f" and {length - header.offset:,} follow"
+            f"{path}: the file {wrong}: {declared}, {header.nbytes:,} bytes, and {length - header.offset:,} follow"
         )
     if packed is not None and header.nbytes > packed * _MAX_RATIO:
-        raise DataError(
-            f"{path}: {declared}, {header.nbytes:,} bytes, which {packed:,} compressed bytes cannot hold"
-        )
+        raise DataError(f"{path}: {declared}, {header.nbytes:,} bytes, which {packed:,} compressed bytes cannot hold")
     values = np.empty(header.nbytes, dtype=np.uint8)
     view, got = values.data, 0
     while got < header.nbytes:
         count = file.readinto(view[got : got + (1 << 22)])  # type: ignore[union-attr]
         if not count:
-            raise DataError(
-                f"{path}: the file is truncated: {declared}, {header.nbytes:,} bytes, and {got:,} follow"
-            )
+            raise DataError(f"{path}: the file is truncated: {declared}, {header.nbytes:,} bytes, and {got:,} follow")
         got += count
     if file.read(1):  # also makes gzip compare its checksum
         raise DataError(

@@ -43,13 +43,7 @@ def open_image(path: str | os.PathLike[str], mode: str | None = "RGB") -> Image.
         raise ValueError(f'mode={mode!r} must be "RGB", "L" or None')
     path = Path(path)
     if not path.is_file():
-        what = (
-            "it is a folder"
-            if path.is_dir()
-            else "there is no such file"
-            if not path.exists()
-            else "it is no file"
-        )
+        what = "it is a folder" if path.is_dir() else "there is no such file" if not path.exists() else "it is no file"
         raise DataError(f"{path}: expected a picture, and {what}")
     try:
         with Image.open(path) as file:
@@ -67,9 +61,7 @@ def open_image(path: str | os.PathLike[str], mode: str | None = "RGB") -> Image.
     except UnidentifiedImageError:
         size = path.stat().st_size
         found = f"{size:,} bytes of something else" if size else "an empty file"
-        raise DataError(
-            f"{path}: expected a picture in a format that Pillow reads, and found {found}"
-        ) from None
+        raise DataError(f"{path}: expected a picture in a format that Pillow reads, and found {found}") from None
     except PermissionError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except MemoryError:

@@ -86,9 +86,7 @@ class DataLoader:
         if timeout < 0:
             raise ValueError(f"timeout={timeout!r} must be 0 (no limit) or more seconds")
         if num_workers == 0 and prefetch_factor is not None:
-            raise ValueError(
-                f"prefetch_factor={prefetch_factor!r} means something only with num_workers above 0"
-            )
+            raise ValueError(f"prefetch_factor={prefetch_factor!r} means something only with num_workers above 0")
         if prefetch_factor is not None and (isinstance(prefetch_factor, bool) or prefetch_factor < 1):
             raise ValueError(f"prefetch_factor={prefetch_factor!r} must be 1 or more")
         if num_workers == 0 and persistent_workers:
@@ -169,9 +167,7 @@ class _Loading:
                         return batch
                 return self.collate(samples_at(self.dataset, wanted))
         except Exception as error:
-            error.add_note(
-                f"while loading batch {number} ({_named(wanted)}) of {type(self.dataset).__name__}"
-            )
+            error.add_note(f"while loading batch {number} ({_named(wanted)}) of {type(self.dataset).__name__}")
             raise
 
     def in_worker(self, number: int, wanted: Any) -> Any:

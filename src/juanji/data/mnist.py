@@ -66,9 +66,7 @@ MNIST_INFO = SetInfo(
     title="MNIST",
     classes=tuple(
         f"{digit} - {word}"
-        for digit, word in enumerate(
-            ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-        )
+        for digit, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
     ),
     counts=(60_000, 10_000),
     bytes=11_594_722,
@@ -180,9 +178,7 @@ def get(
         return found
     if not fetch:
         raise DataError(
-            _missing(
-                info, root, "it may be fetched with download=True, or `juanji data get " + info.name + "`"
-            )
+            _missing(info, root, "it may be fetched with download=True, or `juanji data get " + info.name + "`")
         )
     told = progress or Notes()
     try:
@@ -327,9 +323,7 @@ def _source(info: SetInfo, folder: Path) -> str:
 def _missing(info: SetInfo, root: str | os.PathLike[str] | None, why: str) -> str:
     names = ", ".join(sorted(info.sha256 or MNIST_INFO.sha256))
     places = (
-        f"{data_dir(info.name)}"
-        if root is None
-        else f"{Path(root) / info.folder / 'raw'} or {data_dir(info.name)}"
+        f"{data_dir(info.name)}" if root is None else f"{Path(root) / info.folder / 'raw'} or {data_dir(info.name)}"
     )
     return f"{info.title} is not on this machine ({why}); put {names} into {places}"
 

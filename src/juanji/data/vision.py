@@ -55,9 +55,7 @@ class ArrayImages(Dataset[tuple[Any, Any]]):
         source: str = "",
     ) -> None:
         if images.dtype != np.uint8 or images.ndim not in (3, 4):
-            raise ShapeError(
-                f"images must be uint8 (N, H, W) or (N, H, W, C), and are {images.dtype} {images.shape}"
-            )
+            raise ShapeError(f"images must be uint8 (N, H, W) or (N, H, W, C), and are {images.dtype} {images.shape}")
         if labels.shape != images.shape[:1]:
             raise ShapeError(f"labels of shape {labels.shape} do not belong to {len(images):,} images")
         self.images = images

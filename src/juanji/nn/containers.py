@@ -65,8 +65,7 @@ class _Numbered(Module):
         """Add modules at the end."""
         if not isinstance(modules, Iterable):
             raise TypeError(
-                f"{type(self).__name__}.extend should be called with an iterable, "
-                f"got {type(modules).__name__}"
+                f"{type(self).__name__}.extend should be called with an iterable, got {type(modules).__name__}"
             )
         for module in list(modules):
             self.append(module)
@@ -240,9 +239,7 @@ class ModuleDict(Module):
         """Add or replace modules by name."""
         pairs = modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules
         if not isinstance(pairs, Iterable):
-            raise TypeError(
-                f"ModuleDict.update should be called with a mapping, got {type(modules).__name__}"
-            )
+            raise TypeError(f"ModuleDict.update should be called with a mapping, got {type(modules).__name__}")
         for key, module in pairs:
             self[key] = module
 
@@ -303,9 +300,7 @@ class ParameterList(Module):
     def extend(self, values: Iterable[Tensor]) -> Self:
         """Add parameters at the end."""
         if not isinstance(values, Iterable) or isinstance(values, Tensor):
-            raise TypeError(
-                f"ParameterList.extend should be called with an iterable, got {type(values).__name__}"
-            )
+            raise TypeError(f"ParameterList.extend should be called with an iterable, got {type(values).__name__}")
         for value in list(values):
             self.append(value)
         return self

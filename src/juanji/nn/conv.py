@@ -65,9 +65,7 @@ class Conv2d(Module):
             if padding not in ("same", "valid"):
                 raise ValueError(f"Invalid padding string {padding!r}, should be one of 'same', 'valid'")
             if padding == "same" and self.stride != (1, 1):
-                raise ValueError(
-                    f"padding='same' is not supported for strided convolutions, got stride={stride}"
-                )
+                raise ValueError(f"padding='same' is not supported for strided convolutions, got stride={stride}")
             self.padding = padding
         else:
             self.padding = pair("padding", padding, 0)
@@ -93,16 +91,12 @@ class Conv2d(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, in_channels, H, W) or (in_channels, H, W)."""
-        output: Tensor = F.conv2d(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        output: Tensor = F.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         return output
 
     def extra_repr(self) -> str:
         """The arguments, as PyTorch prints them."""
-        text = (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        )
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         if self.padding != (0, 0):
             text += f", padding={self.padding}"
         if self.dilation != (1, 1):

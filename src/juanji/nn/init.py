@@ -71,9 +71,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     return _fill(tensor, generator, lambda rng, shape: rng.uniform(a, b, shape))
 
 
-def normal_(
-    tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
-) -> Tensor:
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Draw from the normal distribution with that mean and standard deviation."""
     return _fill(tensor, generator, lambda rng, shape: rng.normal(mean, std, shape))
 

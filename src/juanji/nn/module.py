@@ -84,9 +84,7 @@ class Module:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; every subclass defines its own."""
-        raise NotImplementedError(
-            f'Module [{type(self).__name__}] is missing the required "forward" function'
-        )
+        raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the hooks and `forward`."""
@@ -163,8 +161,7 @@ class Module:
         elif name in values["_buffers"]:
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(
-                    f"cannot assign '{type(value).__name__}' as buffer '{name}' "
-                    "(juanji.Tensor or None expected)"
+                    f"cannot assign '{type(value).__name__}' as buffer '{name}' (juanji.Tensor or None expected)"
                 )
             self._store(values["_buffers"], name, value)
         else:
@@ -234,8 +231,7 @@ class Module:
         self._check_name("buffer", name, self._buffers)
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(
-                f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' "
-                "(juanji.Tensor or None required)"
+                f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (juanji.Tensor or None required)"
             )
         self._store(self._buffers, name, tensor)
         if persistent:
@@ -407,9 +403,7 @@ class Module:
     # -- dtype and device ------------------------------------------------------------------------------------
 
     @overload
-    def to(
-        self, device: str | None = None, dtype: DType | None = None, non_blocking: bool = False
-    ) -> Self: ...
+    def to(self, device: str | None = None, dtype: DType | None = None, non_blocking: bool = False) -> Self: ...
     @overload
     def to(self, dtype: DType, non_blocking: bool = False) -> Self: ...
     @overload

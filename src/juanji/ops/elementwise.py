@@ -116,9 +116,7 @@ mul: Op = _binary("mul", (lambda c: mul(c.g, c.x(1)), lambda c: mul(c.g, c.x(0))
 div: Op = _binary(
     "div", (lambda c: div(c.g, c.x(1)), lambda c: neg(div(mul(c.g, c.x(0)), mul(c.x(1), c.x(1))))), ("1", "01"), (0,)
 )
-floordiv: Op = _binary(
-    "floordiv", (lambda c: mul(c.g, zero_like(c.g)), lambda c: mul(c.g, zero_like(c.g))), ("", "")
-)
+floordiv: Op = _binary("floordiv", (lambda c: mul(c.g, zero_like(c.g)), lambda c: mul(c.g, zero_like(c.g))), ("", ""))
 truncdiv: Op = _binary("truncdiv", (None, None), ("", ""))
 rem: Op = _binary("rem", (lambda c: c.g, lambda c: neg(mul(c.g, floor(div(c.x(0), c.x(1)))))), ("", "01"))
 

@@ -39,8 +39,7 @@ class Optimizer:
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
             raise TypeError(
-                "params argument given to the optimizer should be an iterable of Tensors or dicts, "
-                "but got Tensor"
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got Tensor"
             )
         self.defaults = defaults
         self.state = defaultdict(dict)
@@ -89,9 +88,7 @@ class Optimizer:
         seen = {id(p) for other in self.param_groups for p in other["params"]}
         for p in group["params"]:
             if not isinstance(p, Tensor):
-                raise TypeError(
-                    f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}"
-                )
+                raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}")
             if not p.is_leaf:
                 raise ValueError("can't optimize a non-leaf Tensor")
             if id(p) in seen:
@@ -154,9 +151,7 @@ class Optimizer:
                 numbers.setdefault(id(p), len(numbers))
             plain = {name: value for name, value in group.items() if name != "params"}
             groups.append({**plain, "params": [numbers[id(p)] for p in group["params"]]})
-        state = {
-            numbers[id(p)]: dict(values) for p, values in self.state.items() if id(p) in numbers and values
-        }
+        state = {numbers[id(p)]: dict(values) for p, values in self.state.items() if id(p) in numbers and values}
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -194,16 +189,12 @@ class Optimizer:
             for p in params.values():
                 _replace(self.state[p], loaded.get(id(p), {}))
 
-    def _read_state(
-        self, saved: Mapping[Any, Any], params: Mapping[Any, Tensor]
-    ) -> dict[int, dict[str, Any]]:
+    def _read_state(self, saved: Mapping[Any, Any], params: Mapping[Any, Tensor]) -> dict[int, dict[str, Any]]:
         """The saved state by `id` of its parameter, as tensors of the right dtype; checks the shapes."""
         loaded: dict[int, dict[str, Any]] = {}
         for number, values in saved.items():
             if number not in params:
-                raise ValueError(
-                    f"loaded state dict has state of parameter {number}, which is in none of its groups"
-                )
+                raise ValueError(f"loaded state dict has state of parameter {number}, which is in none of its groups")
             p = params[number]
             loaded[id(p)] = {}
             for name, value in values.items():
@@ -244,11 +235,7 @@ def _replace(state: dict[str, Any], loaded: Mapping[str, Any]) -> None:
     for name, value in loaded.items():
         old = state.get(name)
         if isinstance(value, Tensor):
-            if (
-                isinstance(old, Tensor)
-                and tuple(old.shape) == tuple(value.shape)
-                and old.dtype == value.dtype
-            ):
+            if isinstance(old, Tensor) and tuple(old.shape) == tuple(value.shape) and old.dtype == value.dtype:
                 old.copy_(value)
             else:
                 state[name] = value.clone()

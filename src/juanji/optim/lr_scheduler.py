@@ -117,9 +117,7 @@ class StepLR(LRScheduler):
     [0.5, 0.25, 0.25, 0.125]
     """
 
-    def __init__(
-        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
         if step_size < 1:
             raise ValueError(f"step_size must be at least 1, got {step_size}")
         self.step_size = step_size
@@ -158,8 +156,7 @@ class CosineAnnealingLR(LRScheduler):
         if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:  # at the bottom: nothing to scale
             lift = (1 - math.cos(math.pi / self.T_max)) / 2
             return [
-                rate + (base - self.eta_min) * lift
-                for rate, base in zip(self._rates(), self.base_lrs, strict=True)
+                rate + (base - self.eta_min) * lift for rate, base in zip(self._rates(), self.base_lrs, strict=True)
             ]
         return [now / before * (rate - self.eta_min) + self.eta_min for rate in self._rates()]
 
@@ -211,9 +208,7 @@ class OneCycleLR(LRScheduler):
         if not 0 <= pct_start <= 1:
             raise ValueError(f"Expected float between 0 and 1 pct_start, but got {pct_start}")
         if anneal_strategy not in ("cos", "linear"):
-            raise ValueError(
-                f"anneal_strategy must be one of 'cos' or 'linear', instead got {anneal_strategy}"
-            )
+            raise ValueError(f"anneal_strategy must be one of 'cos' or 'linear', instead got {anneal_strategy}")
         self.anneal_strategy = anneal_strategy
         self.cycle_momentum = cycle_momentum
         self.use_beta1 = "betas" in optimizer.defaults
@@ -248,9 +243,7 @@ class OneCycleLR(LRScheduler):
     def get_lr(self) -> list[float]:
         """The rate of each group for step `last_epoch`; sets the momentum as well."""
         if self.last_epoch > self.total_steps:
-            raise ValueError(
-                f"Tried to step {self.last_epoch} times. The total number of steps is {self.total_steps}"
-            )
+            raise ValueError(f"Tried to step {self.last_epoch} times. The total number of steps is {self.total_steps}")
         # The last phase goes on to the end; the one before it ends where it begins.
         number = next((i for i, phase in enumerate(self.phases[:-1]) if self.last_epoch <= phase[0]), -1)
         end, rate_from, rate_to, momentum_from, momentum_to = self.phases[number]

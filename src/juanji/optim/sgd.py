@@ -96,9 +96,7 @@ class SGD(Optimizer):
                 gradient = gradient + buffer * momentum if nesterov else buffer
             p.sub_(gradient * lr)
 
-    def _read_state(
-        self, saved: Mapping[Any, Any], params: Mapping[Any, Tensor]
-    ) -> dict[int, dict[str, Any]]:
+    def _read_state(self, saved: Mapping[Any, Any], params: Mapping[Any, Tensor]) -> dict[int, dict[str, Any]]:
         loaded = super()._read_state(saved, params)
         for p in params.values():
             values = loaded.get(id(p), {})

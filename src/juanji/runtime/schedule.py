@@ -148,8 +148,7 @@ class Schedule:
                 passed += seconds
         bounds.append(self._count)
         self._parts = [
-            (self._address + _ROW * begin, pieces + 8 * begin, end - begin)
-            for begin, end in itertools.pairwise(bounds)
+            (self._address + _ROW * begin, pieces + 8 * begin, end - begin) for begin, end in itertools.pairwise(bounds)
         ]
 
     def _decided_again(self) -> None:
@@ -257,4 +256,3 @@ def describe(schedule: Any) -> str:
     if not schedule.on_team:
         return "one thread"
     return f"{team.threads()} threads, {int((schedule.shared > 1).sum())} of {len(schedule.shared)} kernels shared"
-

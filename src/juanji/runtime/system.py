@@ -134,9 +134,7 @@ def allowed_processors() -> tuple[int, list[str]]:
     return count, reasons
 
 
-def cgroup_quota(
-    root: Path = Path("/sys/fs/cgroup"), self_file: Path = Path("/proc/self/cgroup")
-) -> float | None:
+def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), self_file: Path = Path("/proc/self/cgroup")) -> float | None:
     """How many processors' time the container may use, or None without a limit.
 
     The tightest limit on the way from the process's own group up to the root holds (cgroups 2 and 1).
@@ -198,9 +196,7 @@ def available_memory() -> int | None:
     return free if left is None else max(0, min(free, left))
 
 
-def cgroup_memory(
-    root: Path = Path("/sys/fs/cgroup"), self_file: Path = Path("/proc/self/cgroup")
-) -> int | None:
+def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), self_file: Path = Path("/proc/self/cgroup")) -> int | None:
     """How many bytes the container may still take, or None without a limit (cgroups 2 and 1)."""
     left = []
     try:

@@ -129,9 +129,7 @@ def train(
         num_workers=workers,
     )
     optimizer = optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    schedule = optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=recipe.lr, total_steps=recipe.epochs * len(batches)
-    )
+    schedule = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.lr, total_steps=recipe.epochs * len(batches))
     if checkpointer is not None:
         checkpointer.identity = {
             "recipe": described(recipe),

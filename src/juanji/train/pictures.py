@@ -44,9 +44,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
             raise DataError(f"there are {len(images)} pictures and {len(labels)} labels")
         wanted = (preprocessing.channels, *preprocessing.size)
         if images.shape[1:] != wanted:
-            raise DataError(
-                f"the pictures have (channels, height, width) {images.shape[1:]}; the model takes {wanted}"
-            )
+            raise DataError(f"the pictures have (channels, height, width) {images.shape[1:]}; the model takes {wanted}")
         self.images = np.ascontiguousarray(images)
         self.labels = np.ascontiguousarray(labels, dtype=np.int64)
         self.preprocessing = preprocessing

@@ -100,9 +100,7 @@ class Training:
         batches: the state of every generator that it or its data set holds.
     """
 
-    def __init__(
-        self, model: Module, optimizer: Optimizer, scheduler: Scheduler | None, batches: Batches
-    ) -> None:
+    def __init__(self, model: Module, optimizer: Optimizer, scheduler: Scheduler | None, batches: Batches) -> None:
         self.model, self.optimizer, self.scheduler, self.batches = model, optimizer, scheduler, batches
         self._pass_random = self._random()
 
