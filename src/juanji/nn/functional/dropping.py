@@ -1,0 +1,5 @@
+"""Dropout as functions."""
+
+from juanji.tensors import dropout
+
+__all__ = ["dropout"]
