@@ -20,7 +20,7 @@ LAYERS = (
     {"capture"},
     {"nn", "optim"},
     {"zoo", "data"},
-    {"interop"},
+    {"interop", "visual"},
     {"api"},
     {"train"},
     {"cli"},

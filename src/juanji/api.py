@@ -17,6 +17,9 @@ from juanji.runtime.team import threads as _threads
 from juanji.tensors import *  # noqa: F403
 from juanji.tensors import __all__ as _tensor_names
 from juanji.version import __version__
+from juanji.visual.arithmetic import plot_arithmetic
+from juanji.visual.figures import show, show_feature_maps, show_filters
+from juanji.visual.summary import summary
 
 float, double, short, int, long = float32, float64, int16, int32, int64
 
@@ -57,8 +60,39 @@ def get_num_threads() -> Any:
 
 
 __all__ = [
-    "AutogradError", "CaptureError", "DType", "DataError", "Generator", "ShapeError", "__version__", "bool", "compile",
-    "data", "double", "float", "float32", "float64", "get_num_threads", "int", "int8", "int16", "int32", "int64",
-    "load", "long", "nn", "optim", "save", "set_num_threads", "short", "uint8", "zoo",
+    "AutogradError",
+    "CaptureError",
+    "DType",
+    "DataError",
+    "Generator",
+    "ShapeError",
+    "__version__",
+    "bool",
+    "compile",
+    "data",
+    "double",
+    "float",
+    "float32",
+    "float64",
+    "get_num_threads",
+    "int",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "load",
+    "long",
+    "nn",
+    "optim",
+    "plot_arithmetic",
+    "save",
+    "set_num_threads",
+    "short",
+    "show",
+    "show_feature_maps",
+    "show_filters",
+    "summary",
+    "uint8",
+    "zoo",
 ]  # fmt: skip
 __all__ += _tensor_names

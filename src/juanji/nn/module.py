@@ -16,6 +16,7 @@ from juanji import config
 from juanji.dtypes import DType, as_dtype, float32, float64
 from juanji.nn import _state, hooks
 from juanji.nn.hooks import Hook, RemovableHandle
+from juanji.nn.notebook import module_html
 from juanji.nn.parameter import Parameter
 from juanji.tensors import Tensor, check_device
 
@@ -500,6 +501,9 @@ class Module:
     def extra_repr(self) -> str:
         """The text between the parentheses of `repr`: the layer's arguments."""
         return ""
+
+    def _repr_html_(self) -> str:
+        return module_html(self)
 
     def __repr__(self) -> str:
         extra = [line for line in self.extra_repr().split("\n") if line]

@@ -19,7 +19,7 @@ from juanji.ops import shape as shapes
 from juanji.runtime.memory import check_size
 from juanji.spec import infer_shape, is_contiguous, normal_dim, show
 from juanji.tensors import arithmetic as ar
-from juanji.tensors import text
+from juanji.tensors import notebook, text
 from juanji.tensors.base import Storage, TensorBase, Var, as_array, make, set_class, view, wrap, write
 from juanji.tensors.device import CPU, check_device, device
 from juanji.tensors.indexing import index_read, index_write
@@ -214,6 +214,9 @@ class Tensor(TensorBase):
 
     def __hash__(self) -> int:
         return id(self)
+
+    def _repr_html_(self) -> str:
+        return notebook.tensor_html(self)
 
     def __repr__(self) -> str:
         return text.show_tensor(self)
