@@ -92,7 +92,7 @@ def text_of(value: Any) -> str:
     ('3', '-0.12', '7')
     """
     number = float(value)
-    return f"{number:g}" if number == round(number) and abs(number) < 1e4 else f"{number:.2g}"
+    return f"{number:g}" if number.is_integer() and abs(number) < 1e4 else f"{number:.2g}"
 
 
 def limits(array: NDArray[Any], symmetric: bool) -> tuple[float, float]:

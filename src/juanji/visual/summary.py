@@ -124,13 +124,9 @@ def _width(text: str) -> int:
 def _inputs(input: Any, dtype: DType) -> list[Any]:
     if isinstance(input, T.Tensor):
         return [input]
-    if (
-        isinstance(input, Sequence)
-        and input
-        and all(hasattr(e, "__index__") and not isinstance(e, bool) for e in input)
-    ):
-        return [T.zeros(*(int(e) for e in input), dtype=dtype)]
-    if isinstance(input, Sequence) and input and not isinstance(input, str):
+    if isinstance(input, (list, tuple)) and input:
+        if all(hasattr(e, "__index__") and not isinstance(e, (bool, T.Tensor)) for e in input):
+            return [T.zeros(*(int(e) for e in input), dtype=dtype)]
         return [one for part in input for one in _inputs(part, dtype)]
     raise TypeError(f"summary: input={input!r} must be a tensor, a shape with the batch, or a sequence of these")
 
