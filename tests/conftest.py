@@ -10,12 +10,23 @@ from juanji.tensors import tensor
 TARGETS = ("avx512", "avx2")
 
 
+@pytest.fixture
+def use_target(monkeypatch):
+    """`use_target(name)`: kernels are written for that target until the test ends, as `JUANJI_TARGET` would have it."""
+
+    def use(name):
+        monkeypatch.setenv("JUANJI_TARGET", name)
+        monkeypatch.setattr(targets, "_current", None)
+
+    return use
+
+
 @pytest.fixture(params=TARGETS)
-def kernel_target(request, monkeypatch):
+def kernel_target(request, use_target):
     """Each vector target that this machine can run; eager plans are kept by target, so one process runs them all."""
     if request.param not in targets.available():
         pytest.skip(f"this machine cannot run {request.param}")
-    monkeypatch.setenv("JUANJI_TARGET", request.param)
+    use_target(request.param)
     return request.param
 
 

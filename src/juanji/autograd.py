@@ -37,7 +37,8 @@ class Function:
     ) -> None:
         self.op, self.attrs, self.edges, self.specs, self.out_spec = op, attrs, edges, specs, out
         self.saved: tuple[tuple[Tensor, int] | None, ...] = ()
-        self.saved_out: tuple[Callable[[Function], Tensor], Callable[[], int], int] | None = None
+        #: Of the output, if a formula reads it: storage, its version then, the way from there, and the layout.
+        self.saved_out: tuple[Any, int, Any, Any] | None = None
         self.seq = next(_sequence)
         self.freed = False
         self.hooks: list[Callable[[Tensor], Tensor | None]] = []
@@ -71,17 +72,30 @@ def gradients_of(function: Function, g: Tensor, wanted: Sequence[bool]) -> list[
     inputs = [None if s is None else _checked(s[0], s[1], s[0]._version, function) for s in function.saved]
     out = None
     if function.saved_out is not None:
-        make, current, version = function.saved_out
-        out = _checked(make(function), version, current(), function)
+        out = _output_of(function)
+        _checked(out, function.saved_out[1], out._version, function)
     result: list[Tensor | None] = []
+    specs = function.specs
     for i, formula in enumerate(function.op.grads):
         if formula is None or not wanted[i]:
             result.append(None)
             continue
-        context = Context(g, function.attrs, function.specs, function.out_spec, inputs, out)
-        value = formula(context)
-        result.append(unbroadcast(value, function.specs[i].shape))
+        value = formula(Context(g, function.attrs, specs, function.out_spec, inputs, out))
+        result.append(value if value.shape == specs[i].shape else unbroadcast(value, specs[i].shape))
     return result
+
+
+def _no_output_maker(function: Function) -> Any:
+    raise AssertionError("saved outputs need tensors: import juanji.tensors")
+
+
+_output_of: Callable[[Function], Any] = _no_output_maker
+
+
+def set_output_maker(maker: Callable[[Function], Any]) -> None:
+    """Says who makes a tensor of what `Function.saved_out` keeps: the tensor layer does, once."""
+    global _output_of
+    _output_of = maker
 
 
 def reverse(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,10 @@ import numpy as np
 class DType:
     """An element type: `jj.float32` and its like.
 
+    Attributes:
+        itemsize: bytes of one element.
+        is_floating_point: whether values have a fraction (and may have gradients).
+
     >>> float32.itemsize, float32.is_floating_point, str(int64)
     (4, True, 'juanji.int64')
     """
@@ -21,16 +25,12 @@ class DType:
     short: str
     numpy: np.dtype[Any]
     rank: int
+    itemsize: int = field(init=False)
+    is_floating_point: bool = field(init=False)
 
-    @property
-    def itemsize(self) -> int:
-        """Bytes of one element."""
-        return self.numpy.itemsize
-
-    @property
-    def is_floating_point(self) -> bool:
-        """Whether values have a fraction (and may have gradients)."""
-        return self.short[0] == "f"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "itemsize", self.numpy.itemsize)
+        object.__setattr__(self, "is_floating_point", self.short[0] == "f")
 
     @property
     def is_signed(self) -> bool:

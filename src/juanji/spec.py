@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from juanji.errors import ShapeError
 
@@ -17,8 +16,7 @@ Pads = tuple[tuple[int, int], ...]
 MAX_ELEMENTS = 2**38
 
 
-@dataclass(frozen=True)
-class Spec:
+class Spec(NamedTuple):
     """Shape and element type (its short name) of a value."""
 
     shape: Shape

@@ -164,13 +164,22 @@ def neon(triple: str = "aarch64-unknown-linux-gnu") -> Target:
     return Target("neon", 16, registers, cpu, features, masks=False, fma=fma, triple=triple)
 
 
+#: What `current` found; None before it was asked. Tests set it to None after changing the environment.
+_current: Target | None = None
+
+
 def current() -> Target:
     """The target in use: `JUANJI_TARGET` where it is set, else the widest this machine can run.
+
+    The environment is read once: every eager operation asks.
 
     Raises:
         ValueError: the named target cannot run here.
     """
-    return _chosen(os.environ.get("JUANJI_TARGET", ""))
+    global _current
+    if _current is None:
+        _current = _chosen(os.environ.get("JUANJI_TARGET", ""))
+    return _current
 
 
 @functools.lru_cache(maxsize=8)

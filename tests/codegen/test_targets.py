@@ -71,6 +71,7 @@ def host(monkeypatch):
     def become(machine, cpu, *features):
         monkeypatch.setattr(targets.platform, "machine", lambda: machine)
         monkeypatch.setattr(targets, "_host", lambda: (cpu, dict.fromkeys(features, True)))
+        monkeypatch.setattr(targets, "_current", None)
         targets._named.cache_clear()
         targets._chosen.cache_clear()
 
@@ -87,9 +88,9 @@ def test_the_widest_comes_first_and_portable_last():
 
 
 @pytest.mark.parametrize("name", ["avx512", "avx2", "sse42", "portable"])
-def test_juanji_target_selects_one(name, monkeypatch):
+def test_juanji_target_selects_one(name, use_target):
     runs(name)
-    monkeypatch.setenv("JUANJI_TARGET", name)
+    use_target(name)
     chosen = targets.current()
     assert chosen.name == name
     assert chosen.vector_bytes == {"avx512": 64, "avx2": 32, "sse42": 16, "portable": 16}[name]
@@ -101,10 +102,10 @@ def test_juanji_target_selects_one(name, monkeypatch):
         assert (chosen.lanes("f32"), chosen.lanes("f64")) == (4, 2)
 
 
-def test_a_target_that_cannot_run_here(host, monkeypatch):
+def test_a_target_that_cannot_run_here(host, use_target):
     host("x86_64", "nehalem", "sse4.2", "sse4.1", "ssse3", "sse2")
     assert targets.available() == ["sse42", "portable"]
-    monkeypatch.setenv("JUANJI_TARGET", "avx2")
+    use_target("avx2")
     with pytest.raises(ValueError, match="JUANJI_TARGET is 'avx2', but this machine can run"):
         targets.current()
 
@@ -201,8 +202,8 @@ def trained():
 
 
 @pytest.mark.parametrize("name", ["avx2", "sse42", "portable"])
-def test_targets_agree(name, monkeypatch):
+def test_targets_agree(name, use_target):
     runs(name)
     widest = trained()
-    monkeypatch.setenv("JUANJI_TARGET", name)
+    use_target(name)
     np.testing.assert_allclose(trained(), widest, rtol=2e-4, atol=2e-5)

@@ -14,11 +14,11 @@ from juanji.zoo.lenet import LeNet
 
 
 @pytest.fixture
-def kernels(monkeypatch):
+def kernels(monkeypatch, use_target):
     """`kernels(function)`: how many kernels it asks for that were not asked for before in this test."""
     monkeypatch.setattr(jit, "_addresses", {})
     monkeypatch.setattr(eager, "_plans", {})
-    monkeypatch.setenv("JUANJI_TARGET", "avx2")
+    use_target("avx2")
 
     def count(function):
         before = jit.statistics.kernels + jit.statistics.loaded

@@ -17,10 +17,10 @@ from juanji.spec import Spec, contiguous_strides
 
 
 @pytest.fixture(params=["avx512", "avx2"], autouse=True)
-def target(request, monkeypatch):
+def target(request, use_target):
     if request.param not in targets.available():
         pytest.skip(f"this machine cannot run {request.param}")
-    monkeypatch.setenv("JUANJI_TARGET", request.param)
+    use_target(request.param)
     return request.param
 
 

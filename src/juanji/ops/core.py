@@ -83,10 +83,24 @@ class Op:
     expr: ExprRule | None = None
     linear: tuple[int, ...] = ()
     attributes: tuple[str, ...] = field(default=())
+    _reads: dict[int, tuple[tuple[bool, ...], bool]] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, *inputs: Any, **attrs: Any) -> Any:
         """Applies the operation to values."""
-        return _dispatch(self, inputs, tuple(sorted(attrs.items())))
+        return _dispatch(self, inputs, tuple(sorted(attrs.items())) if attrs else ())
+
+    def reads(self, mask: int) -> tuple[tuple[bool, ...], bool]:
+        """What the tape keeps: of each input, and of the output, whether a formula wanted by `mask` reads it.
+
+        Args:
+            mask: bit i is set where the gradient of input i is wanted.
+        """
+        found = self._reads.get(mask)
+        if found is None:
+            needed = "".join(text for i, text in enumerate(self.needs) if mask >> i & 1)
+            found = tuple(str(i) in needed for i in range(len(self.needs))), "o" in needed
+            self._reads[mask] = found
+        return found
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

@@ -19,6 +19,8 @@ from juanji.spec import MAX_ELEMENTS, Shape, show
 ALIGNMENT = 64
 #: How much freed memory is kept for reuse.
 KEEP_BYTES = 512 * 2**20
+#: Buffers up to this size are counted by number, of each size class, instead: it takes no lock to keep one.
+SMALL_BYTES, SMALL_NUMBER = 4096, 256
 #: From this size on, memory is asked for only after a look at how much there is: the look costs some 50 µs.
 LARGE_BYTES = 64 * 2**20
 #: What is poisoned is filled with this byte: NaN in every float type, -1 in every integer.
@@ -27,7 +29,7 @@ POISON = 0xFF
 _poisoning = debug_level() >= 4
 Bytes = NDArray[np.uint8]
 _free: dict[int, list[tuple[Bytes, int]]] = {}
-_kept = 0
+_kept = 0  # bytes of the buffers above SMALL_BYTES
 _lock = threading.Lock()
 new_lock_after_fork(sys.modules[__name__], "_lock", threading.Lock)
 
@@ -47,9 +49,14 @@ def size_class(nbytes: int) -> int:
 def acquire(nbytes: int) -> tuple[Bytes, int]:
     """A buffer of at least `nbytes`, aligned to a cache line, and its address. Its contents are arbitrary."""
     global _kept
-    size = size_class(nbytes)
+    size = ALIGNMENT if nbytes <= ALIGNMENT else size_class(nbytes)
     kept = _free.get(size)
     if kept:
+        if size <= SMALL_BYTES:
+            try:
+                return kept.pop()
+            except IndexError:  # another thread was faster
+                return acquire(nbytes)
         with _lock:
             if kept:
                 _kept -= size
@@ -66,6 +73,13 @@ def release(buffer: Bytes, address: int) -> None:
     if _poisoning:
         buffer.fill(POISON)
     size = buffer.nbytes
+    if size <= SMALL_BYTES:
+        kept = _free.get(size)
+        if kept is None:
+            kept = _free.setdefault(size, [])
+        if len(kept) < SMALL_NUMBER:
+            kept.append((buffer, address))
+        return
     if _kept + size > KEEP_BYTES:
         return
     with _lock:
@@ -75,7 +89,7 @@ def release(buffer: Bytes, address: int) -> None:
 
 def kept_bytes() -> int:
     """How much freed memory is being kept."""
-    return _kept
+    return _kept + sum(size * len(kept) for size, kept in list(_free.items()) if size <= SMALL_BYTES)
 
 
 def trim() -> None:

@@ -16,6 +16,8 @@ from juanji.spec import show
 from juanji.tensors.base import Storage, TensorBase, as_array, check_writable, rebase, wrap, write
 
 NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
+#: What operators take; arrays become tensors first.
+OPERANDS = (TensorBase, *NUMBERS)
 _scalars: dict[Any, Any] = {}
 
 
@@ -27,7 +29,8 @@ def scalar(value: Any, dtype: DType) -> Any:
         value = float(value) if dtype.is_floating_point else int(value)
     if state.capture is not None:
         return ew.const(shape=(), dtype=dtype.short, value=value)
-    key = (value, dtype.short, str(value))
+    # -0.0 equals 0.0, and NaN not even itself.
+    key = (value, dtype) if value and value == value else (str(value), dtype)
     found = _scalars.get(key)
     if found is None:
         if len(_scalars) >= 512:
@@ -77,7 +80,7 @@ def result_dtype(operands: Sequence[Any]) -> DType:
 
 def operand(value: Any, name: str) -> Any:
     """`value` if an operator can take it (an array as a tensor), else `NotImplemented`."""
-    if isinstance(value, (TensorBase, *NUMBERS)):
+    if isinstance(value, OPERANDS):
         return value
     if isinstance(value, np.ndarray):
         if state.capture is not None:
@@ -96,8 +99,12 @@ def together(dtype: DType, *values: Any) -> list[Any]:
 
 def arithmetic(op: Op, a: Any, b: Any) -> Any:
     """A binary operation after promotion. Two integer operands of `div` become floating point."""
-    if type(a) is type(b) and isinstance(a, TensorBase) and a.dtype is b.dtype and a.dtype.is_floating_point:
-        return op(a, b)
+    if isinstance(a, TensorBase) and a.dtype.is_floating_point:  # the usual cases by the shortest way
+        if isinstance(b, TensorBase):
+            if a.dtype is b.dtype:
+                return op(a, b)
+        elif type(b) in (int, float):
+            return op(a, scalar(b, a.dtype))
     dtype = result_dtype((a, b))
     if op is ew.div and not dtype.is_floating_point:
         dtype = dtypes.float32
@@ -217,6 +224,7 @@ def into(target: Any, value: Any, name: str) -> Any:
 
 __all__ = [
     "NUMBERS",
+    "OPERANDS",
     "arithmetic",
     "cast",
     "check_writable",

@@ -8,6 +8,7 @@ contiguous.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from juanji import ops
-from juanji.autograd import Function
+from juanji.autograd import Function, set_output_maker
 from juanji.config import changed, state
 from juanji.dtypes import DType
 from juanji.errors import ShapeError
@@ -25,6 +26,8 @@ from juanji.ops.shape import VIEWS, Chain, chain_spec, view_write
 from juanji.runtime import memory
 from juanji.spec import Shape, Spec, contiguous_strides, reshape_strides, show
 
+#: Shape and element type, and strides.
+Layout = tuple[Spec, Shape]
 #: `juanji.tensors.methods.Tensor`, which completes `TensorBase` and says so by `set_class`.
 Tensor = Any
 _class: list[type[Any]] = []
@@ -41,25 +44,26 @@ class Storage:
     Attributes:
         array: the memory as a flat array; None for a value of a capture.
         pooled: whether the memory came from the allocator.
+        shown: whether a NumPy array has been made over the memory.
         ptr: address of the first element.
         shape: of the whole.
         version: grows with every write.
         capture: the capture this value belongs to, or None.
     """
 
-    __slots__ = ("__weakref__", "array", "capture", "dtype", "pooled", "ptr", "shape", "version")
+    __slots__ = ("__weakref__", "array", "capture", "dtype", "pooled", "ptr", "shape", "shown", "version")
 
     def __init__(
         self, array: NDArray[Any] | None, shape: Shape, dtype: DType, capture: Any = None, pooled: int = 0
     ) -> None:
         self.array, self.shape, self.dtype, self.capture = array, shape, dtype, capture
-        self.pooled = pooled != 0
+        self.pooled, self.shown = pooled != 0, False
         self.ptr: int = pooled or (0 if array is None else array.__array_interface__["data"][0])
         self.version = 0
 
     def __del__(self) -> None:
         # Memory goes back to the allocator unless a NumPy array still shows it.
-        if self.pooled and self.array is not None and memory.holders(self.array) <= 1:
+        if self.pooled and self.array is not None and (not self.shown or memory.holders(self.array) <= 1):
             memory.release(self.array, self.ptr)
 
     def current_version(self) -> int:
@@ -91,9 +95,10 @@ class Var:
 class TensorBase:
     """The data structure of a tensor and its views; `Tensor` adds what users call."""
 
-    __slots__ = ("__weakref__", "_edge", "_var", "chain", "dtype", "offset", "shape", "strides")
+    __slots__ = ("__weakref__", "_edge", "_layout", "_var", "chain", "dtype", "offset", "shape", "strides")
 
     _var: Var
+    _layout: Layout | None
     chain: Chain
     shape: Shape
     strides: Shape
@@ -113,7 +118,15 @@ class TensorBase:
     @property
     def spec(self) -> Spec:
         """Shape and element type."""
-        return Spec(self.shape, self.dtype.short)
+        return self.layout[0]
+
+    @property
+    def layout(self) -> Layout:
+        """Shape, element type and strides: what plans of one operation are kept by."""
+        layout = self._layout
+        if layout is None:
+            layout = self._layout = (Spec(self.shape, self.dtype.short), self.strides)
+        return layout
 
     @property
     def requires_grad(self) -> bool:
@@ -188,10 +201,14 @@ class TensorBase:
 
 def make(cls: type[Any], var: Var, chain: Chain, shape: Shape, strides: Shape, offset: int, dtype: DType) -> Any:
     """A tensor of class `cls` from its parts."""
-    tensor: Any = object.__new__(cls)
+    tensor: Any = _new(cls)
     tensor._var, tensor.chain, tensor.shape, tensor.strides = var, chain, shape, strides
-    tensor.offset, tensor.dtype, tensor._edge = offset, dtype, None
+    tensor.offset, tensor.dtype = offset, dtype
+    tensor._edge = tensor._layout = None
     return tensor
+
+
+_new = object.__new__
 
 
 def wrap(storage: Storage, requires_grad: bool = False) -> Tensor:
@@ -200,45 +217,62 @@ def wrap(storage: Storage, requires_grad: bool = False) -> Tensor:
     return make(_class[0], Var(storage, (), requires_grad), (), storage.shape, strides, 0, storage.dtype)
 
 
+def fresh(storage: Storage, layout: Layout) -> Tensor:
+    """`wrap` for a layout that is known: contiguous, of the storage's shape and type."""
+    tensor: Any = _new(_class[0])
+    tensor._var, tensor.chain, tensor.shape, tensor.strides = Var(storage), (), storage.shape, layout[1]
+    tensor.offset, tensor.dtype, tensor._edge, tensor._layout = 0, storage.dtype, None, layout
+    return tensor
+
+
 # -- views --------------------------------------------------------------------------------------------------
-def _view_layout(tensor: Any, name: str, attrs: dict[str, Any], out: Shape) -> tuple[Shape, int] | None:
-    """Strides and offset of a view, or None where memory order does not allow it."""
-    strides, offset = tensor.strides, tensor.offset
+@functools.lru_cache(maxsize=4096)
+def _view_layout(layout: Layout, name: str, attrs: Attrs) -> tuple[Layout, int] | None:
+    """Layout of a view, and how far it begins after the tensor; None where memory order does not allow it."""
+    spec, strides = layout
+    given = dict(attrs)
+    out = VIEWS[name].shape((spec,), given)
+    after = 0
+    shown: Shape | None
     if name == "permute":
-        return tuple(strides[d] for d in attrs["dims"]), offset
-    if name == "slice":
-        offset += sum(b[0] * s for b, s, e in zip(attrs["bounds"], strides, out, strict=True) if e)
-        return tuple(b[2] * s for b, s in zip(attrs["bounds"], strides, strict=True)), offset
-    if name == "expand":
-        lead = len(out) - len(tensor.shape)
-        return tuple(
-            0 if i < lead or (tensor.shape[i - lead] == 1 and e != 1) else strides[i - lead] for i, e in enumerate(out)
-        ), offset
-    found = reshape_strides(tensor.shape, strides, out)
-    return None if found is None else (found, offset)
+        shown = tuple(strides[d] for d in given["dims"])
+    elif name == "slice":
+        after = sum(b[0] * s for b, s, e in zip(given["bounds"], strides, out.shape, strict=True) if e)
+        shown = tuple(b[2] * s for b, s in zip(given["bounds"], strides, strict=True))
+    elif name == "expand":
+        have, lead = spec.shape, len(out.shape) - len(spec.shape)
+        shown = tuple(
+            0 if i < lead or (have[i - lead] == 1 and e != 1) else strides[i - lead] for i, e in enumerate(out.shape)
+        )
+    else:
+        shown = reshape_strides(spec.shape, strides, out.shape)
+    return None if shown is None else ((out, shown), after)
 
 
 def view(tensor: Any, name: str, attrs: Attrs) -> Tensor | None:
     """The view that one step makes; None where it would need a copy."""
-    out = VIEWS[name].shape((tensor.spec,), dict(attrs)).shape
-    layout = _view_layout(tensor, name, dict(attrs), out)
-    if layout is None:
+    found = _view_layout(tensor._layout or tensor.layout, name, attrs)
+    if found is None:
         return None
+    layout, after = found
     var, chain = tensor._var, (*tensor.chain, (name, attrs))
     if var.requires_grad and not state.grad_enabled:
         var, chain = Var(var.storage, var.region + chain), ()
-    return make(_class[0], var, chain, out, layout[0], layout[1], tensor.dtype)
+    result = make(_class[0], var, chain, layout[0].shape, layout[1], tensor.offset + after, tensor.dtype)
+    result._layout = layout
+    return result
 
 
 # -- applying operations --------------------------------------------------------------------------------------
 #: Runs one operation on memory: (op, attributes, inputs, output or None) -> output. Set by `juanji.tensors.eager`.
 Executor = Callable[[Op, Attrs, Sequence[Any], Any], Any]
-_executor: list[Executor] = []
+_execute: Executor | None = None
 
 
 def set_executor(executor: Executor) -> None:
     """Says who runs operations eagerly."""
-    _executor[:] = [executor]
+    global _execute
+    _execute = executor
 
 
 def compute(op: Op, inputs: Sequence[Any], attrs: Attrs) -> Tensor:
@@ -246,12 +280,8 @@ def compute(op: Op, inputs: Sequence[Any], attrs: Attrs) -> Tensor:
     capture = state.capture
     if capture is not None:
         return capture.apply(op, inputs, attrs)
-    for t in inputs:
-        if t._var.storage.array is None:
-            raise RuntimeError(
-                "this tensor belongs to a step that jj.compile was tracing and has no value; return it from the step"
-            )
-    return _executor[0](op, attrs, inputs, None)
+    assert _execute is not None
+    return _execute(op, attrs, inputs, None)
 
 
 def dispatch(op: Op, inputs: Sequence[Any], attrs: Attrs) -> Tensor:
@@ -272,33 +302,47 @@ def dispatch(op: Op, inputs: Sequence[Any], attrs: Attrs) -> Tensor:
 
 def record(op: Op, inputs: Sequence[Any], attrs: Attrs, result: Tensor) -> None:
     """Puts an operation on the tape, if a gradient can flow through it."""
-    if not result.dtype.is_floating_point:
+    for t in inputs:
+        if t._var.requires_grad:
+            break
+    else:
         return
-    edges = tuple(
-        t.edge() if grad is not None and t._var.requires_grad else None
-        for t, grad in zip(inputs, op.grads, strict=True)
+    edges: list[Function | Var | None] = []
+    mask, bit = 0, 1
+    for t, formula in zip(inputs, op.grads, strict=True):
+        edge = None
+        if formula is not None and t._var.requires_grad:
+            edge = t.edge()
+            mask += bit
+        edges.append(edge)
+        bit += bit
+    if not mask or not result.dtype.is_floating_point:
+        return
+    specs = tuple([t.layout[0] for t in inputs])
+    function = Function(op, dict(attrs), tuple(edges), specs, result.layout[0])
+    reads, reads_output = op.reads(mask)
+    function.saved = tuple(
+        [(t, t._var.storage.current_version()) if read else None for t, read in zip(inputs, reads, strict=True)]
     )
-    if all(e is None for e in edges):
-        return
-    function = Function(op, dict(attrs), edges, tuple(t.spec for t in inputs), result.spec)
-    needed = "".join(n for n, e in zip(op.needs, edges, strict=True) if e is not None)
-    function.saved = tuple((t, t._version) if str(i) in needed else None for i, t in enumerate(inputs))
-    storage = result._var.storage
-    if "o" in needed:
-        chain, dtype = result.full_chain, result.dtype
-        shape, strides, offset = result.shape, result.strides, result.offset
+    var = result._var
+    if reads_output:
+        # Not the result itself: the tape would hold what holds the tape.
+        function.saved_out = (var.storage, var.storage.current_version(), var.region + result.chain, result.layout)
+    var.fn = function
+    var.requires_grad = True
 
-        def remake(fn: Function) -> Tensor:
-            var = Var(storage, chain, True)
-            var.fn = fn
-            return make(_class[0], var, (), shape, strides, offset, dtype)
 
-        function.saved_out = (remake, storage.current_version, storage.current_version())
-    result._var.fn = function
-    result._var.requires_grad = True
+def _saved_output(function: Function) -> Tensor:
+    """The output of a recorded operation, as its formulas read it."""
+    assert function.saved_out is not None
+    storage, _, chain, (spec, strides) = function.saved_out
+    var = Var(storage, chain, True)
+    var.fn = function
+    return make(_class[0], var, (), spec.shape, strides, 0, storage.dtype)
 
 
 set_dispatcher(dispatch)
+set_output_maker(_saved_output)
 
 
 # -- writing --------------------------------------------------------------------------------------------------
@@ -314,7 +358,8 @@ def write(target: Any, value: Any) -> None:
     if state.capture is not None:
         state.capture.write(target, value)
     else:
-        _executor[0](ops.elementwise.copy, (), (value,), target)
+        assert _execute is not None
+        _execute(ops.elementwise.copy, (), (value,), target)
     rebase(target, value)
 
 
@@ -356,6 +401,13 @@ def _identity(value: Any, edge: Any) -> Function:
     return Function(ops.elementwise.copy, {}, (edge,), (value.spec,), value.spec)
 
 
+def no_value() -> RuntimeError:
+    """What using a tensor of a capture outside of it raises."""
+    return RuntimeError(
+        "this tensor belongs to a step that jj.compile was tracing and has no value; return it from the step"
+    )
+
+
 def as_array(tensor: Any) -> NDArray[Any]:
     """A NumPy array over the tensor's own memory."""
     storage = tensor._var.storage
@@ -366,14 +418,13 @@ def as_array(tensor: Any) -> NDArray[Any]:
                 "printing)",
                 "return the tensor and look at it outside the step, or use where() instead of a branch",
             )
-        raise RuntimeError(
-            "this tensor belongs to a step that jj.compile was tracing and has no value; return it from the step"
-        )
+        raise no_value()
     if state.capture is not None:
         state.capture.refuse(
             "a value is read while the step is being traced",
             "pass it as an argument, or read it outside the step",
         )
+    storage.shown = True
     if not tensor.shape and not tensor.offset:
         return np.ndarray((), tensor.dtype.numpy, storage.array.data)
     item = tensor.dtype.itemsize

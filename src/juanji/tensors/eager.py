@@ -17,8 +17,8 @@ from juanji.ops.core import Attrs, Op
 from juanji.ops.reference import reference
 from juanji.runtime import memory
 from juanji.runtime.memory import check_size
-from juanji.spec import Shape, Spec
-from juanji.tensors.base import Storage, as_array, set_executor, wrap
+from juanji.spec import Shape, Spec, contiguous_strides
+from juanji.tensors.base import Storage, as_array, fresh, no_value, set_executor, wrap
 from juanji.tensors.indexing import HOST
 
 #: Plans of one op are small, some 10 KB; when this many are kept, the oldest half is dropped.
@@ -26,12 +26,12 @@ MAX_PLANS = 2048
 
 
 class Prepared:
-    """A plan of one op, or the knowledge that it runs on the host, with the shape of its result."""
+    """A plan of one op, or the knowledge that it runs on the host, with the layout of its result."""
 
-    __slots__ = ("dtype", "nbytes", "plan", "shape")
+    __slots__ = ("dtype", "layout", "nbytes", "plan")
 
     def __init__(self, spec: Spec, plan: Plan | None) -> None:
-        self.shape: Shape = spec.shape
+        self.layout = (spec, contiguous_strides(spec.shape))
         self.dtype: DType = BY_SHORT[spec.dtype]
         self.nbytes = spec.size * self.dtype.itemsize
         self.plan = plan
@@ -64,9 +64,22 @@ def _prepare(op: Op, attrs: Attrs, inputs: Sequence[Any], out: Any) -> Prepared:
 
 
 def execute(op: Op, attrs: Attrs, inputs: Sequence[Any], out: Any) -> Any:
-    """Runs one operation on memory; into `out` where it is given."""
-    layout = tuple((t.shape, t.strides, t.dtype.short) for t in inputs)
-    key = (op.name, attrs, layout, None if out is None else out.strides, target.current().name)
+    """Runs one operation on memory; into `out` where it is given.
+
+    Raises:
+        RuntimeError: an input is of a capture and has no memory.
+    """
+    layouts, pointers = [], []
+    for t in inputs:
+        storage = t._var.storage
+        pointer = storage.ptr
+        if not pointer and storage.array is None:
+            raise no_value()
+        if t.offset:
+            pointer += t.offset * t.dtype.itemsize
+        pointers.append(pointer)
+        layouts.append(t._layout or t.layout)
+    key = (op, attrs, tuple(layouts), None if out is None else out.strides, target.current().name)
     prepared = _plans.get(key)
     if prepared is None:
         prepared = _prepare(op, attrs, inputs, out)
@@ -74,27 +87,27 @@ def execute(op: Op, attrs: Attrs, inputs: Sequence[Any], out: Any) -> Any:
             for old in list(_plans)[: MAX_PLANS // 2]:
                 del _plans[old]
         _plans[key] = prepared
-    if prepared.plan is None:
+    plan = prepared.plan
+    if plan is None:
         return _on_host(op, dict(attrs), inputs, out, prepared)
-    pointers = [t._var.storage.ptr + t.offset * t.dtype.itemsize for t in inputs]
     if out is not None:
         pointers.append(out._var.storage.ptr + out.offset * out.dtype.itemsize)
-        prepared.plan.run(pointers, ())
+        plan.run(pointers, ())
         return out
-    storage = new_storage(prepared.shape, prepared.dtype, prepared.nbytes)
-    prepared.plan.run(pointers, (storage.ptr,))
-    return wrap(storage)
+    storage = new_storage(prepared.layout[0].shape, prepared.dtype, prepared.nbytes)
+    plan.run(pointers, (storage.ptr,))
+    return fresh(storage, prepared.layout)
 
 
 def _on_host(op: Op, given: dict[str, Any], inputs: Sequence[Any], out: Any, prepared: Prepared) -> Any:
-    check_size(prepared.shape, prepared.dtype.name)
+    check_size(prepared.layout[0].shape, prepared.dtype.name)
     arrays = [as_array(t) for t in inputs]
     value = HOST[op.name](arrays[0], **given) if op.kind == "host" else reference(op.name, arrays, given)
     if out is not None:
         as_array(out)[...] = value
         return out
-    flat = np.array(value, prepared.dtype.numpy).reshape(math.prod(prepared.shape))
-    return wrap(Storage(flat, prepared.shape, prepared.dtype))
+    flat = np.array(value, prepared.dtype.numpy).reshape(math.prod(prepared.layout[0].shape))
+    return wrap(Storage(flat, prepared.layout[0].shape, prepared.dtype))
 
 
 set_executor(execute)

@@ -142,6 +142,7 @@ class Tensor(TensorBase):
         self._var.storage = value.storage
         self._var.region, self.chain = value.full_chain, ()
         self.shape, self.strides, self.offset, self.dtype = value.shape, value.strides, value.offset, value.dtype
+        self._layout = None
 
     @property
     def T(self) -> Tensor:

@@ -34,7 +34,7 @@ def _operator(op: Any) -> tuple[Any, Any, Any]:
 
 def _named(op: Any, method: str, text: str, alpha: bool = False) -> tuple[Any, Any]:
     def forward(self: Any, other: Any, *, alpha: float = 1) -> Any:
-        if not isinstance(other, (TensorBase, *ar.NUMBERS)):
+        if not isinstance(other, ar.OPERANDS):
             raise TypeError(f"{method}: other must be a Tensor or a number, not {type(other).__name__}")
         return ar.scaled(op, self, other, alpha)
 
