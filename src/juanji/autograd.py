@@ -69,7 +69,10 @@ def gradients_of(function: Function, g: Tensor, wanted: Sequence[bool]) -> list[
             "Trying to backward through the graph a second time: the saved values have been freed. Specify "
             "retain_graph=True if you need to backward through the graph a second time."
         )
-    inputs = [None if s is None else _checked(s[0], s[1], s[0]._version, function) for s in function.saved]
+    inputs: list[Any] = [
+        None if s is None else _checked(s[0], s[1], s[0]._version, function)
+        for s in function.saved or (None,) * len(function.specs)
+    ]
     out = None
     if function.saved_out is not None:
         out = _output_of(function)

@@ -132,6 +132,8 @@ def infer_shape(shape: Sequence[int], size: int, source: Shape) -> Shape:
         ShapeError: the numbers of elements differ, or more than one -1.
     """
     wanted = list(shape)
+    if math.prod(wanted) == size and min(wanted, default=0) >= 0:
+        return tuple(wanted)
     if wanted.count(-1) > 1:
         raise ShapeError(f"shape {show(shape)}: only one dimension can be -1")
     if any(e < -1 for e in wanted):
@@ -172,6 +174,8 @@ def numbers(value: Any, count: int, argument: str, minimum: int = 0) -> Shape:
     >>> numbers(3, 2, "kernel_size"), numbers((1, 2), 2, "stride")
     ((3, 3), (1, 2))
     """
+    if type(value) is int and value >= minimum:
+        return (value,) * count
     if isinstance(value, (tuple, list)):
         items = tuple(value)
         if len(items) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import threading
@@ -34,6 +35,7 @@ _lock = threading.Lock()
 new_lock_after_fork(sys.modules[__name__], "_lock", threading.Lock)
 
 
+@functools.lru_cache(maxsize=4096)
 def size_class(nbytes: int) -> int:
     """`nbytes` rounded up to one of four sizes in each doubling, at least one cache line.
 

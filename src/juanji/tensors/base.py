@@ -312,7 +312,7 @@ def record(op: Op, inputs: Sequence[Any], attrs: Attrs, result: Tensor) -> None:
     for t, formula in zip(inputs, op.grads, strict=True):
         edge = None
         if formula is not None and t._var.requires_grad:
-            edge = t.edge()
+            edge = t.edge() if t.chain else t._var.fn or t._var
             mask += bit
         edges.append(edge)
         bit += bit
@@ -321,9 +321,10 @@ def record(op: Op, inputs: Sequence[Any], attrs: Attrs, result: Tensor) -> None:
     specs = tuple([t.layout[0] for t in inputs])
     function = Function(op, dict(attrs), tuple(edges), specs, result.layout[0])
     reads, reads_output = op.reads(mask)
-    function.saved = tuple(
-        [(t, t._var.storage.current_version()) if read else None for t, read in zip(inputs, reads, strict=True)]
-    )
+    if True in reads:
+        function.saved = tuple(
+            [(t, t._var.storage.current_version()) if read else None for t, read in zip(inputs, reads, strict=True)]
+        )
     var = result._var
     if reads_output:
         # Not the result itself: the tape would hold what holds the tape.
