@@ -47,7 +47,7 @@ class Handle:
 
 def _dims_argument(given: tuple[Any, ...]) -> tuple[int, ...]:
     items = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
-    if all([type(d) is int for d in items]):
+    if {*map(type, items)} == {int}:
         return tuple(items)
     if any(isinstance(d, bool) or not hasattr(d, "__index__") for d in items):
         raise TypeError(f"sizes must be integers, not {items!r}")
