@@ -28,7 +28,6 @@ from juanji.runtime.schedule import Schedule
 from juanji.spec import Shape, contiguous_strides
 from juanji.target import DTYPE_BYTES, Target, current
 
-
 #: A plan without an arena and with at most so many places for addresses writes them all at each run.
 FEW_PATCHES = 8
 
