@@ -65,7 +65,7 @@ class ContractSpec:
     """A contraction kernel.
 
     Args:
-        dtype: "f32" or "f64", of A, B and C.
+        dtype: of A, B and C. Integers are multiplied and added in their own type, modulo its range.
         vectors: vectors of a full block of columns; the block is `vectors * lanes` columns wide.
         tail: vectors of the last, partial block: 0 where n is a multiple of the block, else 1 to `vectors`.
         full: whether full blocks occur.
@@ -95,8 +95,8 @@ class ContractSpec:
     extras: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.dtype not in ("f32", "f64"):
-            raise ValueError(f"a contraction's dtype is 'f32' or 'f64', not {self.dtype!r}")
+        if self.dtype not in DTYPE_BYTES or self.dtype == "b1":
+            raise ValueError(f"a contraction's dtype is that of numbers, not {self.dtype!r}")
         if not 0 <= self.tail <= self.vectors:
             raise ValueError(f"tail is {self.tail}, but must be 0 to vectors = {self.vectors}")
         if not self.full and not self.tail:
@@ -446,7 +446,11 @@ class _Writer:
             factor = b.splat(spec.dtype, self.lanes, scalar)
             for v in range(tile.vectors):
                 j = i * tile.vectors + v
-                b.fma(spec.dtype, self.lanes, factor, columns[v], inner[j], new[j])
+                if spec.dtype[0] == "f":
+                    b.fma(spec.dtype, self.lanes, factor, columns[v], inner[j], new[j])
+                else:
+                    product = b.op(f"mul {self.vtype} {factor}, {columns[v]}")
+                    b.emit(f"{new[j]} = add {self.vtype} {product}, {inner[j]}")
         b.emit(f"{idx_next} = add i64 {idx}, {b.load_int(self.steps['a_k'])}")
         b.emit(f"{row_next} = getelementptr i8, ptr {row}, i64 {b.load_int(self.steps['b_k'])}")
         b.emit(f"{counter_next} = add i64 {counter}, -1")
@@ -463,7 +467,8 @@ class _Writer:
             for v in range(tile.vectors):
                 where = b.at(place, v * b.target.vector_bytes)
                 held = b.load(self.spec.dtype, self.lanes, where, self._mask(tile, v))
-                added.append(b.op(f"fadd {self.vtype} {sums[i * tile.vectors + v]}, {held}"))
+                add = "fadd" if self.spec.dtype[0] == "f" else "add"
+                added.append(b.op(f"{add} {self.vtype} {sums[i * tile.vectors + v]}, {held}"))
         return added
 
     def _store(self, tile: _Tile, sums: list[str], places: list[str], epilogue: bool) -> None:

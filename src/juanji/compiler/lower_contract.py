@@ -202,16 +202,17 @@ def image(lowering: Lowering, node: Node) -> Access:
     access = lowering.access(node)
     if access.shape[1] == 1 or access.strides[1] == 1:
         return access
-    return lowering.reordered(node, access, channels_last(4), "channels-last")
+    return lowering.reordered(node, access, channels_last(len(access.shape)), "channels-last")
 
 
 def image_result(lowering: Lowering, node: Node) -> Access:
     """Where an image-like result goes: channels side by side."""
-    access = lowering.result(node, channels_last(4))
+    order = channels_last(len(node.shape))
+    access = lowering.result(node, order)
     if access.strides[1] == 1 or access.shape[1] == 1:
         return access
     # The caller's memory is in another order: compute beside it, copied at the end.
-    lowering.where[node] = lowering.program.buffer(node.shape, node.dtype, channels_last(4))
+    lowering.where[node] = lowering.program.buffer(node.shape, node.dtype, order)
     return lowering.where[node]
 
 

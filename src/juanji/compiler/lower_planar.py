@@ -21,7 +21,7 @@ from juanji.compiler.access import Access, Buffer
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering, Operands, names
 from juanji.compiler.program import Ref, ref
-from juanji.compiler.windows import Geometry
+from juanji.compiler.windows import Geometry, lowered
 from juanji.dtypes import BY_SHORT
 from juanji.graph import Node
 from juanji.spec import Shape, contiguous_strides
@@ -120,9 +120,10 @@ def _planes(
     Args:
         strides: of the result channel in w, of k in w, of k in x.
     """
-    shape = group.result.shape
+    rank = len(group.result.shape)
+    shape = (*group.result.shape[:2], *(1,) * (4 - rank), *group.result.shape[2:])
     c = pitched(lowering, shape, pitch, group.result.dtype)
-    lowering.where[group.result] = c
+    own = lowering.where[group.result] = lowered(c, rank)
     columns = (shape[2] - 1) * pitch + shape[3]
     tables = contract.Tables()
     for n in range(shape[0]):
@@ -135,7 +136,7 @@ def _planes(
             n * x.strides[0],
             0,
         )
-    contract.emit(lowering, group, tables, w, x, c, columns, strides[1], strides[2], None, 1, planar=True)
+    contract.emit(lowering, group, tables, w, x, own, columns, strides[1], strides[2], None, 1, planar=True)
 
 
 def weight_gradient(lowering: Lowering, g: Geometry, anchor: Node, dy: Access, x: Access) -> None:
@@ -198,6 +199,7 @@ def weight_gradient_suits(lowering: Lowering, g: Geometry, dy: Access, x: Access
     """Whether the planar weight gradient can be used: both images plane by plane, nothing padded."""
     return (
         suits(lowering, g, g.outs, g.out[1], dy.dtype)
+        and dy.dtype in ("f32", "f64")
         and g.outs <= 8
         and unpadded(g)
         and is_planar(dy)

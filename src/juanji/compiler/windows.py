@@ -5,8 +5,10 @@ Nothing is padded: outputs at the border simply have shorter lists of taps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 
+from juanji.compiler.access import Access
 from juanji.graph import Node
 
 
@@ -36,11 +38,8 @@ def forward_spans(size: int, out: int, kernel: int, stride: int, pad: int, dilat
     [(0, 1, [1, 2]), (1, 3, [0, 1, 2]), (4, 1, [0, 1])]
     """
 
-    def taps(o: int) -> tuple[tuple[int, int], ...]:
-        places = ((k, o * stride + k * dilation - pad) for k in range(kernel))
-        return tuple((k, i) for k, i in places if 0 <= i < size)
-
-    return _merge([(o, taps(o)) for o in range(out)], 1, stride)
+    line = _segments(out, [(k, k * dilation - pad) for k in range(kernel)], stride, size)
+    return [Span(first, count, 1, taps, stride) for first, count, taps in line]
 
 
 def backward_spans(size: int, out: int, kernel: int, stride: int, pad: int, dilation: int) -> list[Span]:
@@ -50,23 +49,34 @@ def backward_spans(size: int, out: int, kernel: int, stride: int, pad: int, dila
     """
     spans: list[Span] = []
     for phase in range(min(stride, size)):
-        line: list[tuple[int, tuple[tuple[int, int], ...]]] = []
-        for i in range(phase, size, stride):
-            places = ((k, i + pad - k * dilation) for k in range(kernel - 1, -1, -1))
-            line.append((i, tuple((k, p // stride) for k, p in places if p % stride == 0 and 0 <= p // stride < out)))
-        spans += _merge(line, stride, 1)
+        places = ((k, phase + pad - k * dilation) for k in range(kernel - 1, -1, -1))
+        starts = [(k, p // stride) for k, p in places if p % stride == 0]
+        line = _segments(-(-(size - phase) // stride), starts, 1, out)
+        spans += [Span(phase + first * stride, count, stride, taps, 1) for first, count, taps in line]
     return spans
 
 
-def _merge(line: list[tuple[int, tuple[tuple[int, int], ...]]], step: int, advance: int) -> list[Span]:
-    spans: list[Span] = []
-    for position, taps in line:
-        last = spans[-1] if spans else None
-        if last is not None and tuple(k for k, _ in last.taps) == tuple(k for k, _ in taps):
-            spans[-1] = Span(last.start, last.count + 1, step, last.taps, advance)
+def _segments(
+    count: int, starts: list[tuple[int, int]], advance: int, limit: int
+) -> list[tuple[int, int, tuple[tuple[int, int], ...]]]:
+    """Positions j of 0 to `count` in runs (first, number, taps of the first) that share their taps.
+
+    Tap (k, start) of position j reads place start + j * advance, if that is in 0 to `limit`.
+    """
+    edges = {0, count}
+    for _, start in starts:
+        for edge in (-(start // advance), -((start - limit) // advance)):  # rounded up
+            if 0 < edge < count:
+                edges.add(edge)
+    runs: list[tuple[int, int, tuple[tuple[int, int], ...]]] = []
+    for first, end in itertools.pairwise(sorted(edges)):
+        places = ((k, start + first * advance) for k, start in starts)
+        taps = tuple((k, place) for k, place in places if 0 <= place < limit)
+        if runs and [k for k, _ in runs[-1][2]] == [k for k, _ in taps]:
+            runs[-1] = (runs[-1][0], runs[-1][1] + end - first, runs[-1][2])
         else:
-            spans.append(Span(position, 1, step, taps, advance))
-    return spans
+            runs.append((first, end - first, taps))
+    return runs
 
 
 @dataclass(frozen=True)
@@ -93,9 +103,7 @@ def kernel_overlaps(size: int, out: int, kernel: int, stride: int, pad: int, dil
     result: list[Overlap] = []
     for k in range(kernel):
         shift = k * dilation - pad
-        low = max(0, -(shift // stride)) if shift < 0 else 0
-        while low < out and low * stride + shift < 0:
-            low += 1
+        low = min(out, max(0, -(shift // stride)))  # rounded up
         high = min(out, (size - 1 - shift) // stride + 1) if size - 1 - shift >= 0 else 0
         span = (low, max(low, high))
         if result and result[-1].outputs == span:
@@ -107,35 +115,56 @@ def kernel_overlaps(size: int, out: int, kernel: int, stride: int, pad: int, dil
 
 @dataclass(frozen=True)
 class Geometry:
-    """A two-dimensional convolution: sizes and attributes; one spatial dimension becomes two with a leading 1."""
+    """A convolution's sizes and attributes, with three spatial dimensions: those that a tensor lacks have extent 1."""
 
     images: int
     groups: int
     ins: int
     outs: int
-    size: tuple[int, int]
-    out: tuple[int, int]
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    pad: tuple[int, int]
-    dilation: tuple[int, int]
+    size: tuple[int, ...]
+    out: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pad: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    def plane(self) -> Geometry:
+        """Without the first of the three dimensions."""
+        spatial = ("size", "out", "kernel", "stride", "pad", "dilation")
+        return replace(self, **{name: getattr(self, name)[1:] for name in spatial})
 
 
 def geometry_of(anchor: Node, x: tuple[int, ...], w: tuple[int, ...], out: tuple[int, ...]) -> Geometry:
     """The geometry of a node of convolution's trio, from the shapes of its input, weight and output."""
-    if len(x) != 4:
-        raise AssertionError("the tensor layer gives convolutions two spatial dimensions")
+    if not 3 <= len(x) <= 5:
+        raise AssertionError("the tensor layer gives convolutions one to three spatial dimensions")
     groups = anchor.attr("groups")
-    pads = anchor.attr("padding")
+    missing = 5 - len(x)
+    ones, zeros = (1,) * missing, (0,) * missing
     return Geometry(
         x[0],
         groups,
         w[1],
         w[0] // groups,
-        (x[2], x[3]),
-        (out[2], out[3]),
-        (w[2], w[3]),
-        anchor.attr("stride"),
-        (pads[0][0], pads[1][0]),
-        anchor.attr("dilation"),
+        (*ones, *x[2:]),
+        (*ones, *out[2:]),
+        (*ones, *w[2:]),
+        (*ones, *anchor.attr("stride")),
+        (*zeros, *(before for before, _ in anchor.attr("padding"))),
+        (*ones, *anchor.attr("dilation")),
     )
+
+
+def lifted(access: Access, rank: int = 5) -> Access:
+    """An image or a kernel [a, b, *spatial] with leading spatial dimensions of extent 1 up to `rank`."""
+    shape, strides = access.shape, access.strides
+    while len(shape) < rank:
+        shape, strides = (*shape[:2], 1, *shape[2:]), (*strides[:2], shape[2] * strides[2], *strides[2:])
+    return replace(access, shape=shape, strides=strides)
+
+
+def lowered(access: Access, rank: int) -> Access:
+    """Without the leading spatial dimensions, of extent 1, that `lifted` adds."""
+    gone = len(access.shape) - rank
+    shape, strides = access.shape, access.strides
+    return replace(access, shape=(*shape[:2], *shape[2 + gone :]), strides=(*strides[:2], *strides[2 + gone :]))
