@@ -82,7 +82,7 @@ def with_border(lowering: Lowering, x: Access, before: tuple[int, int], size: tu
 def forward(lowering: Lowering, group: Group, g: Geometry, x: Access, w: Access) -> None:
     """The forward convolution; `w` is [out, in, kh, kw] with any strides."""
     if not (unpadded(g) and is_planar(x)):
-        x = with_border(lowering, x, g.pad, reach(g))
+        x = with_border(lowering, x, (g.pad[0], g.pad[1]), reach(g))
     o, i, h, v = w.strides
     _, xc, xy, _ = x.strides
     kh, kw = g.kernel
@@ -142,7 +142,7 @@ def _planes(
 def weight_gradient(lowering: Lowering, g: Geometry, anchor: Node, dy: Access, x: Access) -> None:
     """The weight gradient, summed along the lanes; `dy` and `x` are planar."""
     out = lowering.result(anchor)
-    spec = CorrelateSpec(anchor.dtype, g.outs, g.kernel)
+    spec = CorrelateSpec(anchor.dtype, g.outs, (g.kernel[0], g.kernel[1]))
     item = out.item
     args: list[int | Ref] = [ref(dy), ref(x), ref(out), g.images, g.ins, g.out[0], g.out[1]]
     args += [s * item for s in (*dy.strides[:3], *x.strides[:3], *out.strides[:2])]

@@ -3,6 +3,14 @@
 from juanji.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from juanji.tensors import eager as _eager
 from juanji.tensors.base import TensorBase
+from juanji.tensors.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)
 from juanji.tensors.creation import (
     arange,
     as_tensor,
@@ -36,7 +44,6 @@ from juanji.tensors.operations import (
     allclose,
     avg_pool2d,
     ceil,
-    conv2d,
     cos,
     cross_entropy,
     dropout,
@@ -85,9 +92,10 @@ from juanji.tensors.state import guarded, guarded_flag, hyper, outside_capture, 
 
 __all__ = [
     "Handle", "Tensor", "TensorBase", "abs", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin",
-    "as_tensor", "avg_pool2d", "cat", "ceil", "check_device", "conv2d", "cos", "cross_entropy", "device", "dropout",
-    "empty", "empty_like", "enable_grad", "equal", "erf", "exp", "eye", "floor", "from_numpy", "full", "full_like",
-    "guarded", "guarded_flag", "hyper", "is_grad_enabled", "linear", "linspace", "log", "log_softmax", "logsumexp",
+    "as_tensor", "avg_pool2d", "cat", "ceil", "check_device", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
+    "conv_transpose2d", "conv_transpose3d", "cos", "cross_entropy", "device", "dropout", "empty", "empty_like",
+    "enable_grad", "equal", "erf", "exp", "eye", "floor", "from_numpy", "full", "full_like", "guarded",
+    "guarded_flag", "hyper", "is_grad_enabled", "linear", "linspace", "log", "log_softmax", "logsumexp",
     "manual_seed", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "nll_loss",
     "no_grad", "norm", "one_hot", "ones", "ones_like", "outside_capture", "prod", "rand", "rand_like", "randint",
     "randn", "randn_like", "randperm", "relu", "reshape", "rsqrt", "set_grad_enabled", "sigmoid", "sign", "sin",

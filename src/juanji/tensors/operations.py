@@ -97,64 +97,6 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     return result if result.shape == out else result.reshape(out)
 
 
-def _pads(padding: Any, kernel: tuple[int, ...], stride: Any, dilation: Any) -> tuple[tuple[int, int], ...]:
-    if isinstance(padding, str):
-        if padding == "valid":
-            return tuple((0, 0) for _ in kernel)
-        if padding != "same":
-            raise ValueError(f"padding={padding!r} is not valid; use 'same', 'valid' or integers")
-        if any(s != 1 for s in stride):
-            raise RuntimeError("padding='same' is not supported for strided convolutions")
-        total = tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
-        return tuple((t // 2, t - t // 2) for t in total)
-    return tuple((p, p) for p in numbers(padding, len(kernel), "padding"))
-
-
-def conv2d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Any:
-    """Two-dimensional cross-correlation, as every framework calls convolution.
-
-    Shapes: input [N, C, H, W] or [C, H, W], weight [out, C/groups, kH, kW], bias [out] ->
-    [N, out, (H + 2p - d(kH - 1) - 1) // s + 1, ...].
-
-    Raises:
-        ShapeError: sizes that do not fit, with the numbers. TypeError: not tensors. ValueError: bad arguments.
-
-    >>> import juanji as jj
-    >>> x = jj.arange(9.0).reshape(1, 1, 3, 3)
-    >>> conv2d(x, jj.ones(1, 1, 2, 3)).flatten()
-    tensor([15., 33.])
-    """
-    _check_floating("conv2d", input=input, weight=weight, bias=bias)
-    if weight.ndim != 4:
-        raise ShapeError(
-            f"conv2d: weight of shape {show(weight.shape)} must have 4 dimensions [out, in/groups, kH, kW]"
-        )
-    if input.ndim not in (3, 4):
-        raise ShapeError(
-            f"conv2d: expected 3D (unbatched) or 4D (batched) input, but got input of shape {show(input.shape)}"
-        )
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ShapeError(f"conv2d: bias of shape {show(bias.shape)} must be {show(weight.shape[:1])}, one per channel")
-    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
-        raise ValueError(f"conv2d: groups={groups!r} must be a positive integer")
-    strides = numbers(stride, 2, "stride", 1)
-    dilations = numbers(dilation, 2, "dilation", 1)
-    pads = _pads(padding, weight.shape[2:], strides, dilations)
-    batched = input if input.ndim == 4 else input.unsqueeze(0)
-    result = contraction.conv(batched, weight, stride=strides, padding=pads, dilation=dilations, groups=groups)
-    if bias is not None:
-        result = ew.add(result, bias.reshape(-1, 1, 1))
-    return result if input.ndim == 4 else result.reshape(result.shape[1:])
-
-
 def _pooled(op: Any, input: Any, attrs: dict[str, Any]) -> Any:
     if input.ndim not in (3, 4):
         raise ShapeError(f"{op.name}2d: expected 3D or 4D input, but got input of shape {show(input.shape)}")
@@ -441,7 +383,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 
 __all__ = [
-    "TensorBase", "abs", "allclose", "avg_pool2d", "ceil", "conv2d", "cos", "cross_entropy", "dropout", "equal", "erf",
+    "TensorBase", "abs", "allclose", "avg_pool2d", "ceil", "cos", "cross_entropy", "dropout", "equal", "erf",
     "exp", "floor", "linear", "log", "log_softmax", "matmul", "max_pool2d", "maximum", "minimum", "mse_loss",
     "nll_loss", "one_hot", "relu", "rsqrt", "sigmoid", "sign", "sin", "softmax", "sqrt", "tanh", "where",
 ]  # fmt: skip
