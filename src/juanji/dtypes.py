@@ -106,3 +106,17 @@ def promote(a: DType, b: DType) -> DType:
 def category(dtype: DType) -> int:
     """0 for bool, 1 for integers, 2 for floating point."""
     return dtype.rank // 10
+
+
+def limits(dtype: DType) -> tuple[Any, Any]:
+    """The smallest and the largest value: infinities where there are any.
+
+    >>> limits(int8), limits(float32)
+    ((-128, 127), (-inf, inf))
+    """
+    if dtype is bool_:
+        return False, True
+    if dtype.is_floating_point:
+        return -float("inf"), float("inf")
+    info = np.iinfo(dtype.numpy)
+    return int(info.min), int(info.max)

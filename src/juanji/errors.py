@@ -21,3 +21,7 @@ class DataError(ValueError):
 
 class MissingExtraError(ImportError):
     """An optional package is needed for what was asked; the message says how to install it."""
+
+
+class BoundsError(IndexError, RuntimeError):
+    """An index outside of what it points into; also a `RuntimeError`, which PyTorch raises from some operations."""

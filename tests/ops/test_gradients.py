@@ -230,6 +230,17 @@ def test_pool_gather_and_scatter(gradcheck):
     gradcheck(lambda g: ops.TABLE["pool_scatter"](g, index, x=APART.shape, **attrs) ** 2, g, order=2)
 
 
+def test_tables(gradcheck):
+    index = jj.tensor(random.integers(0, 3, (4, 5)))
+    gradcheck(lambda x: ops.TABLE["gather"](x, index, dim=0) ** 2, SIGNED, order=2)
+    source = APART.reshape(-1)[:20].reshape(4, 5) + 0.05
+    for mode in ("set", "add", "mul", "max", "min"):
+        places = jj.tensor([[0, 1, 2, 0, 1], [1, 2, 0, 2, 0]]) if mode == "set" else index
+        values = source[:2] if mode == "set" else source
+        attrs = {"dim": 0, "mode": mode}
+        gradcheck(lambda b, s, i=places, a=attrs: ops.TABLE["scatter"](b, s, i, **a) ** 2, SIGNED, values, order=2)
+
+
 def test_ties_share_gradients_as_in_pytorch():
     x = jj.tensor([2.0, 2.0, 1.0], requires_grad=True)
     x.amax().backward()
@@ -304,5 +315,6 @@ def test_every_differentiable_operation_is_checked_here():
         "take",
     }
     checked |= {"put", "conv", "conv_input_grad", "conv_weight_grad", "matmul", "linear", "max_pool", "avg_pool"}
+    checked |= {"gather", "scatter"}
     checked |= {"avg_pool_grad", "pool_gather", "pool_scatter"}
     assert {op.name for op in ops.TABLE.values() if any(op.grads)} == checked

@@ -12,6 +12,7 @@ import pytest
 from juanji import ops
 from juanji.codegen.vecmath import ULP
 from juanji.ops.reference import covered, reference
+from juanji.ops.table import MODES
 from juanji.tensors import from_numpy
 
 FLOATS = {"f32": np.float32, "f64": np.float64}
@@ -323,6 +324,39 @@ def test_view_write(kernel_target, dtype):
     assert_exact("view_write", base, whole(2, (3, 5, 27), dtype), chain=piece)
     assert_exact("view_write", base, whole(3, (27, 3, 5), dtype), chain=turned)
     assert_exact("view_write", base, whole(4, (143,), dtype), chain=flat)
+
+
+# -- tables --------------------------------------------------------------------------------------------------------
+#: (shape of the table, of the index, dimension)
+TABLES = (((5, 7), (3, 7), 0), ((5, 7), (5, 9), 1), ((4, 5, 6), (4, 2, 6), 1), ((9,), (20,), 0), ((3, 4), (0, 4), 0))
+
+
+@pytest.mark.parametrize("dtype", NUMPY)
+def test_gather_and_scatter(kernel_target, dtype):
+    for i, (shape, listed, dim) in enumerate(TABLES):
+        table, values = whole(i, shape, dtype), whole(i + 9, listed, dtype)
+        index = np.random.default_rng(i).integers(-1, shape[dim] + 1, listed)  # also outside: NaN, and nothing written
+        assert_exact("gather", table, index, dim=dim)
+        for mode in MODES:
+            assert_exact("scatter", table, values, index, dim=dim, mode=mode)
+
+
+@pytest.mark.parametrize("width", [1, 3, 40, 48])
+def test_rows_of_tables(kernel_target, width):
+    """An index that does not move along the rows, as an embedding's: whole rows are moved."""
+    index = np.array([4, 0, 4, 7, 2])
+    spread = from_numpy(index.reshape(5, 1)).expand(5, width)
+    for order in ("C", "F"):
+        table = np.asarray(np.arange(5.0 * width).reshape(5, width), np.float32, order=order)
+        values = np.asarray(np.arange(5.0 * width).reshape(5, width)[::-1], np.float32, order=order)
+        shown = from_numpy(np.ascontiguousarray(table.T)).T if order == "F" else from_numpy(table)
+        full = np.broadcast_to(index.reshape(5, 1), (5, width))
+        got = ops.TABLE["gather"](shown, spread, dim=0).numpy()
+        np.testing.assert_array_equal(got, reference("gather", [table, full], {"dim": 0}))
+        for mode in MODES:
+            attrs = {"dim": 0, "mode": mode}
+            got = ops.TABLE["scatter"](shown, from_numpy(values), spread, **attrs).numpy()
+            np.testing.assert_array_equal(got, reference("scatter", [table, values, full], attrs))
 
 
 # -- matrices ------------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ class Lowering:
 
     def lower(self, group: Group) -> None:
         """Lowers one group."""
-        from juanji.compiler import lower_conv, lower_rows, lower_window
+        from juanji.compiler import lower_conv, lower_rows, lower_table, lower_window
 
         handlers: dict[str, Callable[[Lowering, Group], None]] = {
             "map": lower_map,
@@ -83,6 +83,7 @@ class Lowering:
             "contract": lower_conv.lower,
             "window": lower_window.lower,
             "write": lower_write,
+            "table": lower_table.lower,
         }
         if group.kind not in handlers:
             raise AssertionError(f"no lowering for {group.kind}")
@@ -165,6 +166,15 @@ class Lowering:
                 if child is not slot and _views(child, slot):
                     return False
         return True
+
+    def overwritable(self, node: Node, base: Node) -> Access | None:
+        """The memory of `base`, where `node` may change it in place because nobody needs the old value any more."""
+        old, target = self.access(base), self.targets.get(node)
+        if self.last_use.get(_root(base), -1) > self.position:
+            return None
+        if target is not None and old == target:
+            return target
+        return old if old.buffer.kind == "arena" and old.covers_buffer() else None
 
     def _finish(self, node: Node, target: Access) -> None:
         source = self.access(node)
@@ -383,16 +393,10 @@ def lower_write(lowering: Lowering, group: Group) -> None:
     """A base with one region replaced: in place where nobody needs the old base any more."""
     node = group.result
     base, value = node.inputs
-    target = lowering.targets.get(node)
     old = lowering.access(base)
-    mine = old.buffer.kind == "arena" and lowering.last_use.get(_root(base), -1) <= lowering.position
-    donated = target is not None and old.buffer is target.buffer and old == target
-    donated = donated and lowering.last_use.get(_root(base), -1) <= lowering.position
-    own = target if donated and target is not None else old
-    place = None
-    if (mine and dense(old.shape, old.strides) and old.nbytes == old.buffer.nbytes) or donated:
-        place = _region(own, node)
-    if place is not None:
+    own = lowering.overwritable(node, base)
+    place = None if own is None else _region(own, node)
+    if own is not None and place is not None:
         lowering.where[node] = own
     else:
         out = lowering.result(node)

@@ -341,3 +341,24 @@ def _avg_pool_grad(
         for at in inside:
             out[(slice(None), slice(None), *at)] += share
     return out
+
+
+# -- tables -------------------------------------------------------------------------------------------------
+@_is("gather")
+def _gather(x: Array, index: Array, dim: int) -> Array:
+    out = np.full(index.shape, np.nan if x.dtype.kind == "f" else 0, x.dtype)
+    for at in np.ndindex(*index.shape):
+        if 0 <= index[at] < x.shape[dim]:
+            out[at] = x[(*at[:dim], index[at], *at[dim + 1 :])]
+    return out
+
+
+@_is("scatter")
+def _scatter(base: Array, source: Array, index: Array, dim: int, mode: str) -> Array:
+    combine: dict[str, Any] = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+    out = np.array(base)
+    for at in np.ndindex(*index.shape):
+        if 0 <= index[at] < base.shape[dim]:
+            place = (*at[:dim], index[at], *at[dim + 1 :])
+            out[place] = source[at] if mode == "set" else combine[mode](out[place], source[at])
+    return out

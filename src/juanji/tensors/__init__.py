@@ -2,6 +2,7 @@
 
 from juanji.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from juanji.tensors import eager as _eager
+from juanji.tensors import tables
 from juanji.tensors.base import TensorBase
 from juanji.tensors.convolution import (
     conv1d,
@@ -89,6 +90,7 @@ from juanji.tensors.reductions import (
     var,
 )
 from juanji.tensors.state import guarded, guarded_flag, hyper, outside_capture, slot
+from juanji.tensors.tables import *  # noqa: F403
 
 __all__ = [
     "Handle", "Tensor", "TensorBase", "abs", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin",
@@ -101,4 +103,5 @@ __all__ = [
     "randn", "randn_like", "randperm", "relu", "reshape", "rsqrt", "set_grad_enabled", "sigmoid", "sign", "sin",
     "slot", "softmax", "sqrt", "stack", "std", "sum", "tanh", "tensor", "var", "where", "zeros", "zeros_like",
 ]  # fmt: skip
+__all__ += tables.__all__
 _ = _eager

@@ -8,8 +8,9 @@ from juanji import dtypes
 from juanji.dtypes import DType
 from juanji.ops import elementwise as ew
 from juanji.tensors import arithmetic as ar
-from juanji.tensors import reductions
+from juanji.tensors import reductions, tables
 from juanji.tensors.base import TensorBase
+from juanji.tensors.public import METHODS
 
 
 def _operator(op: Any) -> tuple[Any, Any, Any]:
@@ -137,7 +138,7 @@ def install(cls: type[Any]) -> None:
         setattr(cls, method, _caster(dtype))
     for name in reductions.METHODS:
         setattr(cls, name, getattr(reductions, name))
-    for name, function in _METHODS.items():
+    for name, function in {**_METHODS, **METHODS}.items():
         setattr(cls, name, function)
 
 
@@ -234,3 +235,4 @@ _METHODS = {
     "softmax": reductions.softmax,
     "log_softmax": reductions.log_softmax,
 }
+_ = tables
