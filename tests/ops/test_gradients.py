@@ -24,6 +24,7 @@ SMOOTH = {
     "reciprocal": (SIGNED,),
     "tanh": (SIGNED,),
     "sigmoid": (SIGNED,),
+    "softplus": (SIGNED,),
     "erf": (SIGNED,),
     "sin": (SIGNED,),
     "cos": (SIGNED,),

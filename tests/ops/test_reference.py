@@ -184,7 +184,7 @@ def test_uniform_is_philox_of_the_counter(kernel_target, dtype):
 # -- transcendental functions: within the stated units in the last place -------------------------------------------
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(
-    "name", ["exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "sin", "cos", "rsqrt", "reciprocal"]
+    "name", ["exp", "log", "log1p", "expm1", "tanh", "sigmoid", "softplus", "erf", "sin", "cos", "rsqrt", "reciprocal"]
 )
 def test_transcendental(kernel_target, name, dtype):
     random = np.random.default_rng(5)

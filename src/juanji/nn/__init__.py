@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from juanji.nn import functional, init
-from juanji.nn.activation import Dropout, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from juanji.nn import activation, dropout, functional, init
+from juanji.nn.activation import *  # noqa: F403
 from juanji.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
 from juanji.nn.conv import Conv2d
+from juanji.nn.dropout import *  # noqa: F403
 from juanji.nn.linear import Flatten, Identity, Linear, Unflatten
 from juanji.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
 from juanji.nn.module import Module
@@ -16,11 +17,9 @@ __all__ = [
     "AvgPool2d",
     "Conv2d",
     "CrossEntropyLoss",
-    "Dropout",
     "Flatten",
     "Identity",
     "Linear",
-    "LogSoftmax",
     "MSELoss",
     "MaxPool2d",
     "Module",
@@ -29,12 +28,10 @@ __all__ = [
     "NLLLoss",
     "Parameter",
     "ParameterList",
-    "ReLU",
     "Sequential",
-    "Sigmoid",
-    "Softmax",
-    "Tanh",
     "Unflatten",
     "functional",
     "init",
 ]
+__all__ += activation.__all__
+__all__ += dropout.__all__

@@ -94,10 +94,10 @@ relu: Op = register(Op("relu", _arithmetic, "map", (lambda c: relu_grad(c.g, c.o
 
 
 def _relu_grad_expr(args: list[Any], attrs: dict[str, Any], dtype: str) -> Any:
-    return ("select", dtype, ("gt", "b1", args[1], ("const", dtype, 0)), args[0], ("const", dtype, 0))
+    return ("select", dtype, ("le", "b1", args[1], ("const", dtype, 0)), ("const", dtype, 0), args[0])
 
 
-#: (gradient, output of relu) -> gradient where the output is positive. NaN outputs pass nothing.
+#: (gradient, output of relu) -> gradient where the output is positive or NaN.
 relu_grad: Op = register(
     Op(
         "relu_grad",
@@ -108,6 +108,18 @@ relu_grad: Op = register(
         _relu_grad_expr,
         (0,),
     )
+)
+
+
+def _softplus_expr(args: list[Any], attrs: dict[str, Any], dtype: str) -> Any:
+    (x,) = args
+    tail = ("log1p", dtype, ("exp", dtype, ("neg", dtype, ("abs", dtype, x))))
+    return ("add", dtype, ("max", dtype, x, ("const", dtype, 0)), tail)
+
+
+#: log(1 + exp(x)) without overflow. A record of its own because its gradient, and theirs, are exact at zero.
+softplus: Op = register(
+    Op("softplus", _arithmetic, "map", (lambda c: mul(c.g, sigmoid(c.x(0))),), ("0",), _softplus_expr)
 )
 
 add: Op = _binary("add", (lambda c: c.g, lambda c: c.g), ("", ""))
