@@ -24,7 +24,14 @@ class Generator:
             raise ValueError(f"device={device!r} is not available: Juanji computes on the CPU, use device='cpu'")
         self.device = "cpu"
         self._seed = 0
-        self.numpy = np.random.Generator(np.random.Philox(0))
+        self._numpy: np.random.Generator | None = None
+
+    @property
+    def numpy(self) -> np.random.Generator:
+        """What values are drawn from. Made on first use: predicting need not import `numpy.random`."""
+        if self._numpy is None:
+            self._numpy = np.random.Generator(np.random.Philox(self._seed % (2 * _LIMIT)))
+        return self._numpy
 
     def manual_seed(self, seed: int) -> Generator:
         """Starts the sequence that belongs to `seed` and returns this generator."""
@@ -33,7 +40,7 @@ class Generator:
         if not -_LIMIT <= int(seed) < 2 * _LIMIT:
             raise ValueError(f"seed={seed} is out of range; valid are -2**63 to 2**64 - 1")
         self._seed = int(seed)
-        self.numpy = np.random.Generator(np.random.Philox(self._seed % (2 * _LIMIT)))
+        self._numpy = None
         return self
 
     def seed(self) -> int:

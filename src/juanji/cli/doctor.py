@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from typing import Annotated, Any
 
 import typer
@@ -126,6 +125,8 @@ def _size(found: dict[str, Any]) -> str:
 
 
 def _versions() -> dict[str, str]:
+    from importlib import metadata  # takes longer to import than most of the program
+
     found = {}
     for name in ("numpy", "llvmlite", "safetensors", "pillow", "typer", "rich", "torch"):
         try:

@@ -8,6 +8,7 @@ contiguous.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -346,6 +347,10 @@ set_dispatcher(dispatch)
 set_output_maker(_saved_output)
 
 
+#: Contiguous values up to this size are copied as bytes; larger ones by a kernel, which several threads can share.
+MOVED_BYTES = 2**20
+
+
 # -- writing --------------------------------------------------------------------------------------------------
 def write(target: Any, value: Any) -> None:
     """Writes `value` (same shape and element type) through `target`: memory, version and history.
@@ -359,9 +364,27 @@ def write(target: Any, value: Any) -> None:
     if state.capture is not None:
         state.capture.write(target, value)
     else:
-        assert _execute is not None
-        _execute(ops.elementwise.copy, (), (value,), target)
+        _copy(value, target)
     rebase(target, value)
+
+
+def _copy(value: Any, target: Any) -> None:
+    """Copies a value's elements to where a tensor of the same shape and type has its own."""
+    spec = value.layout[0]
+    nbytes = spec.size * value.dtype.itemsize
+    source, goal = value._var.storage, target._var.storage
+    # A plan for each shape would take a millisecond to make, and loading a model copies many shapes.
+    if (
+        nbytes <= MOVED_BYTES
+        and source.ptr
+        and goal.ptr
+        and value.layout[1] == target.layout[1] == contiguous_strides(spec.shape)
+    ):
+        item = value.dtype.itemsize
+        ctypes.memmove(goal.ptr + target.offset * item, source.ptr + value.offset * item, nbytes)
+        return
+    assert _execute is not None
+    _execute(ops.elementwise.copy, (), (value,), target)
 
 
 def check_writable(target: Any) -> None:

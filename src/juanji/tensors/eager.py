@@ -91,7 +91,10 @@ def execute(op: Op, attrs: Attrs, inputs: Sequence[Any], out: Any) -> Any:
     if plan is None:
         return _on_host(op, dict(attrs), inputs, out, prepared)
     if out is not None:
-        pointers.append(out._var.storage.ptr + out.offset * out.dtype.itemsize)
+        storage = out._var.storage
+        if storage.array is None:
+            raise no_value()
+        pointers.append(storage.ptr + out.offset * out.dtype.itemsize)
         plan.run(pointers, ())
         return out
     storage = new_storage(prepared.layout[0].shape, prepared.dtype, prepared.nbytes)
