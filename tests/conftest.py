@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from juanji import target as targets
-from juanji.autograd import enable_grad, grad, no_grad
+from juanji.autograd import grad
+from juanji.gradmode import enable_grad, no_grad
 from juanji.tensors import tensor
 
 TARGETS = ("avx512", "avx2")

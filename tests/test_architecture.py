@@ -12,13 +12,14 @@ import juanji as jj
 PACKAGE = Path(jj.__file__).parent
 #: From the ground up; a module may import from its own layer and those below. `codegen` and `runtime` are apart.
 LAYERS = (
-    {"errors", "version", "paths", "spec", "dtypes", "config", "random", "target", "graph"},
+    {"errors", "version", "paths", "spec", "dtypes", "config", "random", "target", "graph", "gradmode"},
     {"codegen", "runtime"},
     {"ops"},
     {"compiler"},
-    {"autograd", "tensors"},
+    {"tape", "tensors"},
+    {"autograd"},
     {"capture"},
-    {"nn", "optim"},
+    {"nn", "optim", "utils"},
     {"zoo", "data"},
     {"interop", "visual"},
     {"api"},

@@ -5,7 +5,8 @@ from __future__ import annotations
 from builtins import bool as _bool
 from typing import Any
 
-from juanji import data, nn, optim, zoo
+from juanji import autograd, data, nn, optim, utils, zoo
+from juanji.autograd import grad
 from juanji.capture.compile import compile
 from juanji.dtypes import DType, float32, float64, int8, int16, int32, int64, uint8
 from juanji.dtypes import bool_ as bool
@@ -67,6 +68,7 @@ __all__ = [
     "Generator",
     "ShapeError",
     "__version__",
+    "autograd",
     "bool",
     "compile",
     "data",
@@ -75,6 +77,7 @@ __all__ = [
     "float32",
     "float64",
     "get_num_threads",
+    "grad",
     "int",
     "int8",
     "int16",
@@ -93,6 +96,7 @@ __all__ = [
     "show_filters",
     "summary",
     "uint8",
+    "utils",
     "zoo",
 ]  # fmt: skip
 __all__ += _tensor_names

@@ -22,10 +22,12 @@ class State(threading.local):
     Attributes:
         capture: the capture that this thread is tracing, or None.
         grad_enabled: whether operations are recorded for gradients.
+        inference: whether new tensors can never take part in a gradient.
     """
 
     capture: Any = None
     grad_enabled: bool = True
+    inference: bool = False
 
     @property
     def epoch(self) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from juanji.autograd import Function
 from juanji.capture.trace import Capture, Slot
 from juanji.compiler.plan import Plan
 from juanji.config import state
@@ -17,6 +16,7 @@ from juanji.dtypes import BY_SHORT
 from juanji.errors import CaptureError
 from juanji.ops.core import Op
 from juanji.spec import Spec
+from juanji.tape import Function
 from juanji.tensors.base import Storage, Var, view, wrap
 from juanji.tensors.eager import new_storage
 

@@ -1,6 +1,14 @@
 """Tensors: the narrow waist. Everything above speaks `Tensor`; everything below speaks operations and nodes."""
 
-from juanji.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from juanji.gradmode import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from juanji.tape import Handle
 from juanji.tensors import eager as _eager
 from juanji.tensors import tables
 from juanji.tensors.base import TensorBase
@@ -39,7 +47,7 @@ from juanji.tensors.creation import (
     zeros_like,
 )
 from juanji.tensors.device import check_device, device
-from juanji.tensors.methods import Handle, Tensor
+from juanji.tensors.methods import Tensor
 from juanji.tensors.operations import (
     abs,
     allclose,
@@ -96,12 +104,13 @@ __all__ = [
     "Handle", "Tensor", "TensorBase", "abs", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin",
     "as_tensor", "avg_pool2d", "cat", "ceil", "check_device", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
     "conv_transpose2d", "conv_transpose3d", "cos", "cross_entropy", "device", "dropout", "empty", "empty_like",
-    "enable_grad", "equal", "erf", "exp", "eye", "floor", "from_numpy", "full", "full_like", "guarded",
-    "guarded_flag", "hyper", "is_grad_enabled", "linear", "linspace", "log", "log_softmax", "logsumexp",
-    "manual_seed", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "nll_loss",
-    "no_grad", "norm", "one_hot", "ones", "ones_like", "outside_capture", "prod", "rand", "rand_like", "randint",
-    "randn", "randn_like", "randperm", "relu", "reshape", "rsqrt", "set_grad_enabled", "sigmoid", "sign", "sin",
-    "slot", "softmax", "sqrt", "stack", "std", "sum", "tanh", "tensor", "var", "where", "zeros", "zeros_like",
+    "enable_grad", "equal", "erf", "exp", "eye", "floor", "from_numpy", "full", "full_like", "guarded", "guarded_flag",
+    "hyper", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "linear", "linspace", "log",
+    "log_softmax", "logsumexp", "manual_seed", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum",
+    "mse_loss", "nll_loss", "no_grad", "norm", "one_hot", "ones", "ones_like", "outside_capture", "prod", "rand",
+    "rand_like", "randint", "randn", "randn_like", "randperm", "relu", "reshape", "rsqrt", "set_grad_enabled",
+    "sigmoid", "sign", "sin", "slot", "softmax", "sqrt", "stack", "std", "sum", "tanh", "tensor", "var", "where",
+    "zeros", "zeros_like",
 ]  # fmt: skip
 __all__ += tables.__all__
 _ = _eager

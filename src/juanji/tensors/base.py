@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from juanji import ops
-from juanji.autograd import Function, set_output_maker
 from juanji.config import changed, state
 from juanji.dtypes import DType
 from juanji.errors import ShapeError
@@ -26,6 +25,7 @@ from juanji.ops.core import Attrs, Op, set_dispatcher
 from juanji.ops.shape import VIEWS, Chain, chain_spec, view_write
 from juanji.runtime import memory
 from juanji.spec import Shape, Spec, contiguous_strides, reshape_strides, show
+from juanji.tape import INFERENCE, SAVED_HOOKS, AccumulateGrad, Function, Packed, saved_hooks, set_output_maker
 
 #: Shape and element type, and strides.
 Layout = tuple[Spec, Shape]
@@ -90,7 +90,17 @@ class Var:
         self.storage, self.region, self.requires_grad = storage, region, requires_grad
         self.fn: Function | None = None
         self.grad: Tensor | None = None
-        self.hooks: list[Callable[[Tensor], Tensor | None]] = []
+        self.hooks: list[Any] = []
+
+    def accumulate(self) -> AccumulateGrad:
+        """What `next_functions` shows for this leaf."""
+        storage = self.storage
+        spec = chain_spec(Spec(storage.shape, storage.dtype.short), self.region)
+        shown = wrap(storage)
+        for name, attrs in self.region:
+            shown = view(shown, name, attrs)
+        leaf = make(_class[0], self, (), spec.shape, shown.strides, shown.offset, storage.dtype)
+        return AccumulateGrad(leaf)
 
 
 class TensorBase:
@@ -149,6 +159,10 @@ class TensorBase:
             return self
         if wanted and not self.dtype.is_floating_point:
             raise RuntimeError(f"only floating point tensors can require gradients, not {self.dtype}")
+        if wanted and self.is_inference() and not state.inference:
+            raise RuntimeError(
+                "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed; clone() it first"
+            )
         if not wanted and not self.is_leaf:
             raise RuntimeError(
                 "you can only change requires_grad flags of leaf variables; use detach() for a tensor without history"
@@ -161,6 +175,10 @@ class TensorBase:
             self._edge = None
         self._var.requires_grad = wanted
         return self
+
+    def is_inference(self) -> bool:
+        """Whether this tensor was made in inference mode."""
+        return bool(INFERENCE) and self.storage in INFERENCE
 
     @property
     def full_chain(self) -> Chain:
@@ -298,6 +316,8 @@ def dispatch(op: Op, inputs: Sequence[Any], attrs: Attrs) -> Tensor:
     result = compute(op, inputs, attrs)
     if state.grad_enabled and op.grads:
         record(op, inputs, attrs, result)
+    elif state.inference:
+        INFERENCE.add(result._var.storage)
     return result
 
 
@@ -332,15 +352,60 @@ def record(op: Op, inputs: Sequence[Any], attrs: Attrs, result: Tensor) -> None:
         function.saved_out = (var.storage, var.storage.current_version(), var.region + result.chain, result.layout)
     var.fn = function
     var.requires_grad = True
+    if INFERENCE or SAVED_HOOKS:
+        _saving(function, result)
 
 
 def _saved_output(function: Function) -> Tensor:
     """The output of a recorded operation, as its formulas read it."""
-    assert function.saved_out is not None
-    storage, _, chain, (spec, strides) = function.saved_out
+    kept = function.saved_out
+    assert kept is not None
+    if isinstance(kept, Packed):
+        found = kept.unpack(kept.value)
+        var = Var(found._var.storage, found.full_chain, True)
+        var.fn = function
+        return make(_class[0], var, (), found.shape, found.strides, found.offset, found.dtype)
+    storage, _, chain, (spec, strides) = kept
     var = Var(storage, chain, True)
     var.fn = function
     return make(_class[0], var, (), spec.shape, strides, 0, storage.dtype)
+
+
+def _saving(function: Function, result: Tensor) -> None:
+    """Checks what a `Function` keeps, and has saved-tensor hooks pack it."""
+    for kept in function.saved:
+        if kept is not None:
+            check_savable(kept[0])
+    hooks = saved_hooks()
+    if hooks is not None:
+        function.saved = tuple([None if kept is None else pack(kept[0], *hooks) for kept in function.saved])
+        if function.saved_out is not None:
+            function.saved_out = pack(result.detach(), *hooks)
+
+
+def check_savable(value: Tensor) -> None:
+    """Raises for a tensor made in inference mode, which no gradient formula may read."""
+    if value.is_inference():
+        raise RuntimeError(
+            "Inference tensors cannot be saved for backward. To work around you can make a clone to get a normal "
+            "tensor and use it in autograd."
+        )
+
+
+def pack(value: Tensor, pack_hook: Callable[[Any], Any], unpack_hook: Callable[[Any], Any]) -> Packed:
+    """What a `Function` keeps of an input when saved-tensor hooks are set: the history here, the value wherever."""
+    edge, spec = value.edge(), value.spec
+
+    def unpack(packed: Any) -> Tensor:
+        found = unpack_hook(packed)
+        need_tensor(found, "what unpack returned", "saved_tensors_hooks")
+        if edge is None:
+            return found
+        var = Var(found._var.storage, found.full_chain, True)
+        var.fn = edge if isinstance(edge, Function) else Function(ops.elementwise.copy, {}, (edge,), (spec,), spec)
+        return make(_class[0], var, (), found.shape, found.strides, found.offset, found.dtype)
+
+    return Packed(unpack, pack_hook(value.detach()))
 
 
 set_dispatcher(dispatch)
@@ -393,6 +458,11 @@ def check_writable(target: Any) -> None:
     if state.grad_enabled and var.requires_grad and var.fn is None:
         what = "a view of a leaf Variable" if target.chain else "a leaf Variable"
         raise RuntimeError(f"{what} that requires grad is being used in an in-place operation.")
+    if INFERENCE and not state.inference and target.is_inference():
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get a "
+            "normal tensor before doing inplace update."
+        )
     if any(s == 0 and e > 1 for s, e in zip(target.strides, target.shape, strict=True)):
         raise RuntimeError(
             f"unsupported operation: the tensor of shape {show(target.shape)} is expanded, several of its elements "

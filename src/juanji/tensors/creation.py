@@ -18,6 +18,7 @@ from juanji.ops.shape import concatenate
 from juanji.random import Generator, default_generator, generator_or_default
 from juanji.runtime.memory import check_size
 from juanji.spec import Shape, infer_shape, normal_dim, show
+from juanji.tape import INFERENCE
 from juanji.tensors.arithmetic import cast
 from juanji.tensors.base import Storage, TensorBase, as_array, need_tensor, wrap
 from juanji.tensors.device import check_device
@@ -31,6 +32,8 @@ def _new(array: NDArray[Any], dtype: DType, requires_grad: bool, device: Any = N
     shape = tuple(array.shape)
     flat = np.ascontiguousarray(array, dtype.numpy).reshape(-1)
     result: Tensor = wrap(Storage(flat, shape, dtype), requires_grad)
+    if state.inference:
+        INFERENCE.add(result.storage)
     return result
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from juanji.autograd import Function, reverse
 from juanji.config import state
 from juanji.dtypes import as_dtype
 from juanji.errors import ShapeError
@@ -22,27 +21,10 @@ from juanji.tensors import arithmetic as ar
 from juanji.tensors import notebook, text
 from juanji.tensors.base import Storage, TensorBase, Var, as_array, make, set_class, view, wrap, write
 from juanji.tensors.device import CPU, check_device, device
+from juanji.tensors.differentiable import Differentiable
 from juanji.tensors.indexing import index_read, index_write
 from juanji.tensors.operators import install
 from juanji.tensors.products import matmul
-
-
-class Handle:
-    """What registering a hook returns: `remove()` takes it away; also a context manager."""
-
-    def __init__(self, hooks: list[Any], hook: Any) -> None:
-        self._hooks, self._hook = hooks, hook
-
-    def remove(self) -> None:
-        """Takes the hook away (once)."""
-        if self._hook in self._hooks:
-            self._hooks.remove(self._hook)
-
-    def __enter__(self) -> Handle:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.remove()
 
 
 def _dims_argument(given: tuple[Any, ...]) -> tuple[int, ...]:
@@ -54,7 +36,7 @@ def _dims_argument(given: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(int(d) for d in items)
 
 
-class Tensor(TensorBase):
+class Tensor(Differentiable):
     """A multi-dimensional array of one element type that remembers how it was computed.
 
     Made by `jj.tensor`, `jj.zeros` and their like, never by its class.
@@ -67,7 +49,7 @@ class Tensor(TensorBase):
             [6., 8.]])
     """
 
-    __slots__ = ("__dict__",)
+    __slots__ = ()
     __array_priority__ = 1000
 
     if TYPE_CHECKING:  # installed below from the op table
@@ -138,9 +120,15 @@ class Tensor(TensorBase):
     def data(self, value: Tensor) -> None:
         if not isinstance(value, TensorBase):
             raise TypeError(f"data must be set to a Tensor, not {type(value).__name__}")
+        if self.requires_grad and not value.dtype.is_floating_point:
+            raise RuntimeError(f"data of a tensor that requires gradients must be floating point, not {value.dtype}")
         from juanji.config import changed
 
         changed("Tensor.data")
+        if self.chain:  # a view leaves its base alone, and keeps its history
+            edge, requires_grad = self.grad_fn, self.requires_grad
+            self._var, self._edge = Var(value.storage, (), requires_grad), None
+            self._var.fn = edge
         self._var.storage = value.storage
         self._var.region, self.chain = value.full_chain, ()
         self.shape, self.strides, self.offset, self.dtype = value.shape, value.strides, value.offset, value.dtype
@@ -150,24 +138,6 @@ class Tensor(TensorBase):
     def T(self) -> Tensor:
         """All dimensions reversed."""
         return shapes.permute(self, dims=tuple(reversed(range(self.ndim))))  # type: ignore[no-any-return]
-
-    @property
-    def grad(self) -> Tensor | None:
-        """The gradient accumulated by `backward`, or None."""
-        capture = state.capture
-        return capture.read_grad(self) if capture is not None else self._var.grad
-
-    @grad.setter
-    def grad(self, value: Tensor | None) -> None:
-        if value is not None:
-            if not isinstance(value, TensorBase):
-                raise TypeError(f"grad must be a Tensor or None, not {type(value).__name__}")
-            if value.shape != self.shape:
-                raise ShapeError(f"grad of shape {show(value.shape)} must have the tensor's shape {show(self.shape)}")
-        if state.capture is not None:
-            state.capture.write_grad(self, value)
-        else:
-            self._var.grad = value
 
     def dim(self) -> int:
         """Number of dimensions."""
@@ -296,75 +266,7 @@ class Tensor(TensorBase):
         memo[id(self)] = copied
         return copied
 
-    # -- autograd -----------------------------------------------------------------------------------------------
-    def backward(
-        self,
-        gradient: Tensor | None = None,
-        retain_graph: bool | None = None,
-        create_graph: bool = False,
-    ) -> None:
-        """Adds the gradient of this tensor to `.grad` of every leaf it was computed from.
-
-        Args:
-            gradient: the incoming gradient; may be left out for a tensor of one element.
-            retain_graph: keep what the formulas read, to walk again.
-            create_graph: record the walk, for gradients of gradients.
-
-        Raises:
-            RuntimeError: no leaf requires a gradient; no `gradient` for many elements; a value changed in place.
-        """
-        root = self.reverse_root(gradient)
-        accumulate = _Accumulator(create_graph)
-        accumulate.taken.add(id(root[1].storage))
-        keep = create_graph if retain_graph is None else retain_graph
-        reverse([root], keep, create_graph, accumulate)
-
-    def reverse_root(self, gradient: Tensor | None) -> tuple[Function | Var, Tensor]:
-        """Where a reverse walk from this tensor begins, and with which gradient: by default one, for one element.
-
-        Raises:
-            RuntimeError: this tensor has no history; no `gradient` for many elements; another shape.
-        """
-        edge: Any = self.edge()
-        if edge is None:
-            raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
-        if gradient is None:
-            if self.numel() != 1:
-                raise RuntimeError("grad can be implicitly created only for scalar outputs")
-            gradient = self.detach().new_ones(self.shape)
-        elif gradient.shape != self.shape:
-            raise ShapeError(f"gradient of shape {show(gradient.shape)} must have the shape {show(self.shape)}")
-        return edge, gradient
-
-    def detach(self) -> Tensor:
-        """The same memory without history."""
-        var = Var(self.storage, self.full_chain)
-        return make(Tensor, var, (), self.shape, self.strides, self.offset, self.dtype)  # type: ignore[no-any-return]
-
-    def detach_(self) -> Tensor:
-        """Forgets the history of this tensor."""
-        if self.chain:
-            raise RuntimeError("Can't detach views in-place. Use detach() instead")
-        self._var.fn, self._var.requires_grad = None, False
-        return self
-
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
-        """Calls `hook(gradient)` when this tensor's gradient is known; what it returns replaces the gradient."""
-        edge = self.edge()
-        if edge is None:
-            raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-        edge.hooks.append(hook)
-        return Handle(edge.hooks, hook)
-
-    def retain_grad(self) -> None:
-        """Keeps the gradient of this non-leaf tensor in `.grad` when `backward` passes it."""
-        edge = self.edge()
-        if isinstance(edge, Function):
-            edge.hooks.append(self._keep_grad)
-
-    def _keep_grad(self, g: Tensor) -> None:
-        self.grad = g
-
+    # -- copies and element types -------------------------------------------------------------------------
     def clone(self, *, memory_format: Any = None) -> Tensor:
         """A copy with memory of its own, through which gradients flow."""
         return ew.copy(self)  # type: ignore[no-any-return]
@@ -373,7 +275,6 @@ class Tensor(TensorBase):
         """Itself if its elements lie in C order, else a copy whose elements do."""
         return self if self.is_contiguous() else self.clone()
 
-    # -- element type -------------------------------------------------------------------------------------------
     def to(self, *args: Any, **kwargs: Any) -> Tensor:
         """This tensor in another element type: `to(dtype)`, `to("cpu")`, `to(other)`.
 
@@ -559,30 +460,6 @@ class Tensor(TensorBase):
 
     def __rmatmul__(self, other: Any) -> Tensor:
         return matmul(other, self)  # type: ignore[no-any-return]
-
-
-class _Accumulator:
-    """Adds gradients to `.grad`. The first one is kept as it is unless something else may hold its memory."""
-
-    def __init__(self, create_graph: bool) -> None:
-        self.create_graph = create_graph
-        self.taken: set[int] = set()
-
-    def __call__(self, leaf: Var, g: Tensor) -> None:
-        owner = _owner(leaf, g)
-        old = owner.grad
-        if old is None:
-            shared = id(g.storage) in self.taken or g.full_chain or (g.requires_grad and not self.create_graph)
-            self.taken.add(id(g.storage))
-            owner.grad = ew.copy(g) if shared else g
-        elif self.create_graph:
-            owner.grad = old + g
-        else:
-            old.copy_(old + g)
-
-
-def _owner(leaf: Var, g: Tensor) -> Tensor:
-    return make(Tensor, leaf, (), g.shape, g.strides, 0, g.dtype)  # type: ignore[no-any-return]
 
 
 install(Tensor)

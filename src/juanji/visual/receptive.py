@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from juanji.autograd import Function
+from juanji.tape import Function
 
 #: Operations whose record names the window they look through.
 _WINDOWS = ("conv", "max_pool", "avg_pool")

@@ -9,10 +9,10 @@ from html import escape
 from typing import Any
 
 import juanji.tensors as T
-from juanji import autograd
-from juanji.autograd import Function
+from juanji import autograd, tape
 from juanji.dtypes import DType, float32
 from juanji.nn.module import Module
+from juanji.tape import Function
 from juanji.visual.receptive import Field, fields, functions, multiply_adds
 
 
@@ -210,7 +210,7 @@ def _watched(model: Module, arguments: list[Any], rows: dict[int, Row]) -> list[
     modes = [(m, m.training) for m in model.modules()]
 
     def enter(module: Any, args: Any) -> None:
-        starts.append(next(autograd._sequence))
+        starts.append(next(tape._sequence))
 
     def leave(module: Any, args: Any, output: Any) -> None:
         row = rows[id(module)]
@@ -218,7 +218,7 @@ def _watched(model: Module, arguments: list[Any], rows: dict[int, Row]) -> list[
         row.calls += 1
         row.output = tuple(tensors[0].shape) if tensors else None
         edge = tensors[0].edge() if tensors else None
-        row.spans.append((starts.pop(), next(autograd._sequence), edge))
+        row.spans.append((starts.pop(), next(tape._sequence), edge))
 
     try:
         for module, _ in modes:

@@ -1,0 +1,5 @@
+"""What is useful beside layers and optimisers."""
+
+from juanji.utils import checkpoint
+
+__all__ = ["checkpoint"]
