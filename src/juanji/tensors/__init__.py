@@ -11,6 +11,7 @@ from juanji.gradmode import (
 from juanji.tape import Handle
 from juanji.tensors import eager as _eager
 from juanji.tensors import tables
+from juanji.tensors.adaptive import adaptive_avg_pool1d, adaptive_max_pool1d
 from juanji.tensors.base import TensorBase
 from juanji.tensors.convolution import (
     conv1d,
@@ -51,7 +52,6 @@ from juanji.tensors.methods import Tensor
 from juanji.tensors.operations import (
     abs,
     allclose,
-    avg_pool2d,
     ceil,
     cos,
     cross_entropy,
@@ -64,7 +64,6 @@ from juanji.tensors.operations import (
     log,
     log_softmax,
     matmul,
-    max_pool2d,
     maximum,
     minimum,
     mse_loss,
@@ -80,6 +79,7 @@ from juanji.tensors.operations import (
     tanh,
     where,
 )
+from juanji.tensors.pooling import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d, max_pool3d
 from juanji.tensors.reductions import (
     all,
     amax,
@@ -113,4 +113,5 @@ __all__ = [
     "zeros", "zeros_like",
 ]  # fmt: skip
 __all__ += tables.__all__
+__all__ += ["adaptive_avg_pool1d", "adaptive_max_pool1d", "avg_pool1d", "max_pool1d", "max_pool3d"]
 _ = _eager

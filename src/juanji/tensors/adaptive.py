@@ -1,7 +1,7 @@
-"""Pooling to a given size, and max unpooling.
+"""Pooling to a given size.
 
-Window i of n inputs pooled to m outputs goes from floor(i n / m) to ceil((i + 1) n / m). Where m divides n these are the
-windows of ordinary pooling. Elsewhere every dimension is pooled by itself: with g = gcd(n, m) the windows repeat
+Window i of n inputs pooled to m outputs goes from floor(i n / m) to ceil((i + 1) n / m). Where m divides n, that is
+ordinary pooling. Elsewhere every dimension is pooled by itself: with g = gcd(n, m) the windows repeat
 themselves g times, n / g inputs apart, so that m / g of them, each over g blocks at once, are all.
 """
 
@@ -15,9 +15,8 @@ from juanji import dtypes
 from juanji.errors import ShapeError
 from juanji.ops import pool
 from juanji.ops.shape import concatenate
-from juanji.spec import Shape, numbers, show
+from juanji.spec import Shape, numbers
 from juanji.tensors import creation
-from juanji.tensors.base import need_tensor
 from juanji.tensors.pooling import Windows, check_images, max_positions, max_values, mean_values, unbatched
 
 
@@ -32,7 +31,8 @@ def _target(name: str, output_size: Any, spatial: Shape) -> Shape:
         given *= len(spatial)
     if len(given) != len(spatial):
         raise ShapeError(f"{name}: output_size={output_size!r} must be one integer or {len(spatial)}")
-    return numbers([n if size is None else size for size, n in zip(given, spatial, strict=True)], len(spatial), "output_size")
+    sizes = [n if size is None else size for size, n in zip(given, spatial, strict=True)]
+    return numbers(sizes, len(spatial), "output_size")
 
 
 def _even(spatial: Shape, sizes: Shape) -> Windows | None:

@@ -1,4 +1,4 @@
-"""Functions of tensors: convolution, pooling, losses and the rest that is not a method."""
+"""Functions of tensors: convolution, losses and the rest that is not a method."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from juanji import dtypes
 from juanji.config import state
 from juanji.errors import ShapeError
-from juanji.ops import contraction, pool
+from juanji.ops import contraction
 from juanji.ops import elementwise as ew
 from juanji.ops import reduce as rows
-from juanji.spec import numbers, show
+from juanji.spec import show
 from juanji.tensors import arithmetic as ar
 from juanji.tensors import creation
 from juanji.tensors.base import TensorBase, as_array, need_same_dtype, need_tensor
@@ -95,82 +95,6 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
         result = ew.add(result, bias)
     out = (*input.shape[:-1], matrix.shape[0]) if weight.ndim == 2 else input.shape[:-1]
     return result if result.shape == out else result.reshape(out)
-
-
-def _pooled(op: Any, input: Any, attrs: dict[str, Any]) -> Any:
-    if input.ndim not in (3, 4):
-        raise ShapeError(f"{op.name}2d: expected 3D or 4D input, but got input of shape {show(input.shape)}")
-    if input.ndim == 4:
-        return op(input, **attrs)
-    result = op(input.unsqueeze(0), **attrs)
-    return result.reshape(result.shape[1:])
-
-
-def max_pool2d(
-    input: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Any:
-    """The largest value of each window.
-
-    Shapes: [N, C, H, W] or [C, H, W]; windows as in `conv2d`, `stride` is `kernel_size` unless given. With
-    `return_indices`, also where each maximum is in its flattened plane (the first one; NaN counts as largest).
-
-    Raises:
-        ShapeError: no window fits, or padding beyond half of the kernel.
-
-    >>> import juanji as jj
-    >>> max_pool2d(jj.tensor([[[7.0, 10.0], [18.0, 25.0]]]), 2).item()
-    25.0
-    """
-    need_tensor(input, "input", "max_pool2d")
-    kernel = numbers(kernel_size, 2, "kernel_size", 1)
-    attrs = {
-        "kernel": kernel,
-        "stride": kernel if stride is None or stride == [] else numbers(stride, 2, "stride", 1),
-        "padding": numbers(padding, 2, "padding"),
-        "dilation": numbers(dilation, 2, "dilation", 1),
-        "ceil": bool(ceil_mode),
-    }
-    values = _pooled(pool.max_pool, input, attrs)
-    if return_indices:
-        return values, _pooled(pool.max_pool_index, input.detach(), attrs)
-    return values
-
-
-def avg_pool2d(
-    input: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Any:
-    """The mean of each window; arguments as PyTorch's.
-
-    >>> import juanji as jj
-    >>> avg_pool2d(jj.tensor([[[1.0, 2.0], [3.0, 6.0]]]), 2).item()
-    3.0
-    """
-    _check_floating("avg_pool2d", input=input)
-    if divisor_override is not None and divisor_override == 0:
-        raise RuntimeError("avg_pool2d: divisor must be not zero")
-    kernel = numbers(kernel_size, 2, "kernel_size", 1)
-    attrs = {
-        "kernel": kernel,
-        "stride": kernel if stride is None or stride == [] else numbers(stride, 2, "stride", 1),
-        "padding": numbers(padding, 2, "padding"),
-        "dilation": (1, 1),
-        "ceil": bool(ceil_mode),
-        "include_pad": bool(count_include_pad),
-        "divisor": int(divisor_override or 0),
-    }
-    return _pooled(pool.avg_pool, input, attrs)
 
 
 def softmax(input: Any, dim: int, dtype: Any = None) -> Any:
@@ -383,7 +307,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 
 __all__ = [
-    "TensorBase", "abs", "allclose", "avg_pool2d", "ceil", "cos", "cross_entropy", "dropout", "equal", "erf",
-    "exp", "floor", "linear", "log", "log_softmax", "matmul", "max_pool2d", "maximum", "minimum", "mse_loss",
+    "TensorBase", "abs", "allclose", "ceil", "cos", "cross_entropy", "dropout", "equal", "erf",
+    "exp", "floor", "linear", "log", "log_softmax", "matmul", "maximum", "minimum", "mse_loss",
     "nll_loss", "one_hot", "relu", "rsqrt", "sigmoid", "sign", "sin", "softmax", "sqrt", "tanh", "where",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ first (last) slice that has it, so that positions come out as PyTorch's too.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,7 @@ def unbatched(result: Any, input: Any) -> Any:
     return result if result.ndim == input.ndim else result.reshape(result.shape[1:])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Windows:
     """Where windows lie, one entry a spatial dimension, and how many there are."""
 
@@ -58,6 +59,7 @@ class Windows:
     ceil: bool
     sizes: Shape
 
+    @functools.cache  # noqa: B019 (windows are few and kept)
     def plane(self, *axes: int | None) -> dict[str, Any]:
         """The attributes of plane pooling over two of the dimensions; None is one that is not pooled."""
 
@@ -81,27 +83,37 @@ def windows(
     Raises:
         TypeError: not integers. ShapeError: too small, too many, padding beyond half of the kernel, no window fits.
     """
-    rank = x.ndim - 2
+    given = (kernel_size, stride, padding, dilation)
+    if list in map(type, given):
+        given = tuple(tuple(v) if isinstance(v, list) else v for v in given)
+    # A layer describes the same windows at every step.
+    return _windows(name, x.shape, *given, bool(ceil_mode))
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _windows(
+    name: str, shape: Shape, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil: bool
+) -> Windows:
+    rank = len(shape) - 2
     kernel = numbers(kernel_size, rank, "kernel_size", 1)
-    steps = kernel if stride is None or stride in ([], ()) else numbers(stride, rank, "stride", 1)
+    steps = kernel if stride is None or stride == () else numbers(stride, rank, "stride", 1)
     pads = numbers(padding, rank, "padding")
     apart = numbers(dilation, rank, "dilation", 1)
-    spatial = x.shape[2:]
     if any(p * 2 > d * (k - 1) + 1 for k, p, d in zip(kernel, pads, apart, strict=True)):
         raise ShapeError(
             f"{name}: padding={show(pads)} should be at most half of the kernel's reach, "
             f"kernel_size={show(kernel)} with dilation={show(apart)}"
         )
     sizes = tuple(
-        window_size(n, k, s, (p, p), d, bool(ceil_mode))
-        for n, k, s, p, d in zip(spatial, kernel, steps, pads, apart, strict=True)
+        window_size(n, k, s, (p, p), d, ceil)
+        for n, k, s, p, d in zip(shape[2:], kernel, steps, pads, apart, strict=True)
     )
     if any(size < 1 for size in sizes):
         raise ShapeError(
-            f"{name}: input of shape {show(x.shape)} is smaller than one window (kernel_size={show(kernel)}, "
-            f"padding={show(pads)}, dilation={show(apart)}); the output would be {show((*x.shape[:2], *sizes))}"
+            f"{name}: input of shape {show(shape)} is smaller than one window (kernel_size={show(kernel)}, "
+            f"padding={show(pads)}, dilation={show(apart)}); the output would be {show((*shape[:2], *sizes))}"
         )
-    return Windows(kernel, steps, pads, apart, bool(ceil_mode), sizes)
+    return Windows(kernel, steps, pads, apart, ceil, sizes)
 
 
 def _over_planes(op: Any, x: Any, w: Windows, **extra: Any) -> Any:
@@ -231,14 +243,16 @@ def mean_values(x: Any, w: Windows, include_pad: bool = True, divisor: int = 0) 
     """The mean of each window of a batch; its sum divided by `divisor` if that is not 0."""
     if len(w.kernel) < 3 or (divisor == 0 and x.dtype.is_floating_point):
         return _over_planes(pool.avg_pool, x, w, include_pad=include_pad, divisor=divisor)
-    total = _over_planes(pool.avg_pool, x, w, include_pad=include_pad, divisor=1)
+    wide = x if x.dtype.is_floating_point else ar.cast(x, dtypes.int64)
+    total = _over_planes(pool.avg_pool, wide, w, include_pad=include_pad, divisor=1)
     if x.dtype.is_floating_point:
         return total / divisor
-    if divisor:
-        return ew.truncdiv(total, ar.scalar(divisor, x.dtype))
     # Of integers only the quotient of the whole sum is right: a mean of truncated means is not.
-    d, height, width = (_count(n, w.sizes[i], w, i, include_pad) for i, n in enumerate(x.shape[2:]))
-    return ew.truncdiv(total, ar.cast(d.reshape(-1, 1, 1) * height.reshape(-1, 1) * width, x.dtype))
+    count = ar.scalar(divisor, dtypes.int64)
+    if not divisor:
+        d, height, width = (_count(n, w.sizes[i], w, i, include_pad) for i, n in enumerate(x.shape[2:]))
+        count = d.reshape(-1, 1, 1) * height.reshape(-1, 1) * width
+    return ar.cast(ew.truncdiv(total, count), x.dtype)
 
 
 def _avg_pool(
@@ -331,8 +345,9 @@ def _lp_pool(name: str, rank: int, input: Any, norm_type: Any, kernel_size: Any,
         raise ValueError(f"{name}: norm_type={norm_type!r} must be a number other than 0")
     w = windows(name, x, kernel_size, stride, 0, 1, ceil)
     means = mean_values(x**p, w)
-    # As PyTorch's: an odd power of negative numbers may sum to less than nothing, and its root is then not a number.
-    total = means.detach().sign() * means.abs().relu() * float(math.prod(w.kernel))
+    # A root has no slope at zero that could be used: no gradient passes there, as in PyTorch.
+    zero = ar.scalar(0, x.dtype)
+    total = ew.where(ew.eq(means, zero), zero, means) * float(math.prod(w.kernel))
     return unbatched(total ** (1.0 / p), input)
 
 
