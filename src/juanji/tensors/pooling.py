@@ -83,7 +83,7 @@ def windows(
     Raises:
         TypeError: not integers. ShapeError: too small, too many, padding beyond half of the kernel, no window fits.
     """
-    given = (kernel_size, stride, padding, dilation)
+    given: tuple[Any, ...] = (kernel_size, stride, padding, dilation)
     if list in map(type, given):
         given = tuple(tuple(v) if isinstance(v, list) else v for v in given)
     # A layer describes the same windows at every step.
