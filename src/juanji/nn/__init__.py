@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from juanji.nn import activation, dropout, functional, init, pooling
+from juanji.nn import activation, conv, dropout, functional, init, pooling
 from juanji.nn.activation import *  # noqa: F403
 from juanji.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
-from juanji.nn.conv import Conv2d
+from juanji.nn.conv import *  # noqa: F403
 from juanji.nn.dropout import *  # noqa: F403
 from juanji.nn.linear import Flatten, Identity, Linear, Unflatten
 from juanji.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
@@ -14,7 +14,6 @@ from juanji.nn.parameter import Parameter
 from juanji.nn.pooling import *  # noqa: F403
 
 __all__ = [
-    "Conv2d",
     "CrossEntropyLoss",
     "Flatten",
     "Identity",
@@ -32,5 +31,6 @@ __all__ = [
     "init",
 ]
 __all__ += activation.__all__
+__all__ += conv.__all__
 __all__ += dropout.__all__
 __all__ += pooling.__all__
