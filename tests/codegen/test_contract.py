@@ -41,29 +41,33 @@ class Problem:
     n: int
     segment: int
     extras: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    adds: int = 0
+    starts: list[int] = field(default_factory=list)
 
     def run(self, target: targets.Target) -> np.ndarray[Any, Any]:
         size = self.a.itemsize
         jobs = np.array(self.jobs, np.int64)
-        rects = np.array(self.rects, np.int64)
+        starts = np.array(self.starts or range(len(self.jobs) + 1), np.int64)
+        rects = np.array([[*rect, self.adds] for rect in self.rects], np.int64)
         rects[:, [2, 3, 4, 5, 6, 7, 8, 9, 13]] *= size
         taps = np.array(self.taps, np.int64).reshape(-1, 2) * size
         c = self.c.copy()
         extras = [c if extra is self.c else extra for extra in self.extras]
-        slots = [x.ctypes.data for x in (self.a, self.b, c, jobs, rects, taps)]
+        slots = [x.ctypes.data for x in (self.a, self.b, c, starts, jobs, rects, taps)]
         slots += [self.a_k * size, self.b_k * size, self.b_block * size, self.n, self.segment]
         slots += [x.ctypes.data for x in extras]
         arguments = (ctypes.c_int64 * len(slots))(*slots)
         kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(jit.address(self.spec, target))
         # Two calls that share the jobs unevenly: the division must not matter.
-        cut = len(jobs) // 3
-        kernel(ctypes.addressof(arguments), cut, len(jobs))
+        chunks = len(starts) - 1
+        cut = chunks // 3
+        kernel(ctypes.addressof(arguments), cut, chunks)
         kernel(ctypes.addressof(arguments), 0, cut)
         return c
 
     def interpret(self, target: targets.Target) -> np.ndarray[Any, Any]:
         """What the tables say, one pixel, tap and k at a time."""
-        nb, c, held = self.spec.block(target), self.c.copy(), self.c
+        nb, c = self.spec.block(target), self.c.copy()
         for rect, m_begin, m_end, block_begin, block_end in self.jobs:
             mx, my, a0, asx, asy, asn, c0, csx, csy, csn, t0, nt, kk, b0, n0 = self.rects[rect]
             for m in range(m_begin, m_end):
@@ -78,8 +82,8 @@ class Problem:
                             row = b0 + block * self.b_block + b_off + k * self.b_k
                             acc += self.a[a_at + a_off + k * self.a_k] * self.b[row : row + len(columns)]
                     at = c_at + columns
-                    if self.spec.accumulate:
-                        acc = held[at] + acc
+                    if self.adds:
+                        acc = c[at] + acc
                     inputs = []
                     for extra, (_, kind) in zip(self.extras, self.spec.extras, strict=True):
                         place = {"n": columns + n0, "c": at, "m": np.array([x + n0]), "s": np.zeros(1, int)}[kind]
@@ -162,7 +166,9 @@ def test_reductions_of_every_length(name: str, k: int) -> None:
     target = named(name)
     for m in (1, 5, 13):
         matmul(target, m, k, 20).check(target)
-        matmul(target, m, k, 20, accumulate=True).check(target)
+        problem = matmul(target, m, k, 20)
+        problem.adds = 1
+        problem.check(target)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -237,17 +243,19 @@ def test_padded_convolution_with_bias_and_relu(name: str, dtype: str, n: int, se
 def test_strided_convolution_of_maps_narrower_than_a_tile(name: str, shape: tuple[int, int, int]) -> None:
     target = named(name)
     conv(target, "f32", 17, shape, 4, 3, stride=2, packed=False).check(target)
-    conv(target, "f32", 17, shape, 4, 3, accumulate=True).check(target)
+    problem = conv(target, "f32", 17, shape, 4, 3)
+    problem.adds = 1
+    problem.check(target)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("accumulate", [False, True])
-def test_residual_scale_and_groups(name: str, accumulate: bool) -> None:
+@pytest.mark.parametrize("adds", [0, 1])
+def test_residual_scale_and_groups(name: str, adds: int) -> None:
     target, dt = named(name), "f32"
     scaled = ("mul", dt, ("acc", dt), ("load", dt, 2))
     epilogue = relu(dt, ("add", dt, ("add", dt, scaled, ("load", dt, 0)), ("load", dt, 1)))
-    problem = matmul(target, 17, 6, 21, accumulate=accumulate, epilogue=epilogue,
-                     extras=((dt, "n"), (dt, "c"), (dt, "s")))  # fmt: skip
+    problem = matmul(target, 17, 6, 21, epilogue=epilogue, extras=((dt, "n"), (dt, "c"), (dt, "s")))
+    problem.adds = adds
     problem.rects[0][14] = 5
     problem.extras[0] = small(np.random.default_rng(3), 26, dt)
     problem.check(target)
@@ -294,14 +302,25 @@ def test_weight_gradient_with_free_strides_and_many_taps(name: str, segment: int
         lines, width, taps = 10, 11, [[i * 14 * channels, i * 11 * n] for i in range(10)]
         vectors = choose_vectors(n, target, "f32")
         tail, full = column_blocks(n, vectors, target, "f32")
-        spec = ContractSpec("f32", vectors, tail, full, accumulate=True)
+        spec = ContractSpec("f32", vectors, tail, full)
         nb = spec.block(target)
         rects = [[channels, 1, kx * channels, 1, 0, 0, kx * channels * n, n, 0, 0, 0, lines, width, 0, 0]
                  for kx in range(3)]  # fmt: skip
         jobs = [[kx, 0, channels, 0, -(-n // nb)] for kx in range(3)]
         Problem(spec, small(rng, lines * 14 * channels, "f32"), small(rng, lines * 11 * n, "f32"),
                 small(rng, 3 * channels * n, "f32"), jobs, rects, taps, channels, n, nb, n,
-                segment).check(target)  # fmt: skip
+                segment, adds=1).check(target)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_jobs_of_one_chunk_add_to_the_same_result_in_order(name: str) -> None:
+    target = named(name)
+    problem = matmul(target, 40, 9, 70, cut=10)
+    problem.adds = 1
+    problem.jobs = problem.jobs * 3
+    problem.jobs.sort(key=lambda job: job[1])
+    problem.starts = [0, 3, 6, 12]
+    problem.check(target)
 
 
 @pytest.mark.parametrize("name", TARGETS)

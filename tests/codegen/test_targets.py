@@ -43,7 +43,7 @@ def specifications():
             for column, rank in ((False, 2), (True, 3)):
                 yield LoopSpec(rank, ((f, "unit"),), ((result, "unit"),), stages, 1, column)
         relu = ("max", f, ("add", f, ("acc", f), x(f)), ("const", f, 0.0))
-        yield ContractSpec(f, 2, 1, True, True, relu, ((f, "n"),))
+        yield ContractSpec(f, 2, 1, True, relu, ((f, "n"),))
         yield ContractSpec(f, 1, 1, False)
         for kind in ("max", "avg", "max_index", "gather", "max_grad", "index_grad", "avg_grad"):
             yield WindowSpec(kind, f, (2, 2), (2, 2))

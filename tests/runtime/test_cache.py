@@ -299,7 +299,7 @@ UNIT = (("f32", "unit"),)
 SPECS = [
     LoopSpec(2, UNIT, UNIT, (("store", 0, ("mul", "f32", LOAD, ("const", "f32", 0.1))),)),
     ManySpec(LoopSpec(1, UNIT, UNIT, (("store", 0, LOAD),), 0, False)),
-    ContractSpec("f64", 2, 1, True, True, ("add", "f64", ("acc", "f64"), ("load", "f64", 0)), (("f64", "n"),)),
+    ContractSpec("f64", 2, 1, True, ("add", "f64", ("acc", "f64"), ("load", "f64", 0)), (("f64", "n"),)),
     WindowSpec("avg", "f32", (2, 3), (1, 2), (1, 0), (1, 1), False, 7),
     TransposeSpec("f32", 3),
 ]

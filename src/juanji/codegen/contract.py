@@ -21,10 +21,10 @@ from juanji.target import DTYPE_BYTES, Target
 #: int64 columns of the job, rectangle and tap tables.
 JOB_FIELDS = ("rect", "m_begin", "m_end", "block_begin", "block_end")
 RECT_FIELDS = ("mx", "my", "a_base", "a_sx", "a_sy", "a_sn", "c_base", "c_sx", "c_sy", "c_sn",
-               "tap_begin", "tap_count", "K", "b_base", "n_base")  # fmt: skip
+               "tap_begin", "tap_count", "K", "b_base", "n_base", "adds")  # fmt: skip
 TAP_FIELDS = ("a_off", "b_off")
 #: Argument slots before the pointers of the epilogue's inputs.
-ARGUMENTS = ("A", "B", "C", "jobs", "rects", "taps", "a_k", "b_k", "b_block", "n", "tap_segment")
+ARGUMENTS = ("A", "B", "C", "starts", "jobs", "rects", "taps", "a_k", "b_k", "b_block", "n", "tap_segment")
 
 #: Epilogues with more operations than this are written once in a loop over rows, not once for each row.
 _INLINE_OPERATIONS = 6
@@ -69,28 +69,28 @@ class ContractSpec:
         vectors: vectors of a full block of columns; the block is `vectors * lanes` columns wide.
         tail: vectors of the last, partial block: 0 where n is a multiple of the block, else 1 to `vectors`.
         full: whether full blocks occur.
-        accumulate: whether the result is added to what C holds.
         epilogue: expression of ("acc", dtype) and ("load", dtype_i, i) that is stored; None stores the sum.
         extras: (dtype, class) of the epilogue's inputs. Class "n": indexed by the column; "c": laid out as C,
             with the same strides in elements; "m": by the row, as its x (m % mx), for all columns; "s": one scalar.
 
     Run-time arguments are the 8-byte slots `ARGUMENTS`, then a pointer for each extra. `a_k`, `b_k` and
-    `b_block` are the bytes between successive k of A, k of B and column blocks of B. Chunk c is row c of
-    `jobs`: the pixels m_begin to m_end of one rectangle, times a range of column blocks. A pixel m of a
+    `b_block` are the bytes between successive k of A, k of B and column blocks of B. Chunk c is the rows
+    `starts[c]` to `starts[c + 1]` of `jobs`, in that order; a job is the pixels m_begin to m_end of one
+    rectangle, times a range of column blocks. A pixel m of a
     rectangle is x = m % mx, y = m // mx % my, n = m // (mx * my), at A + a_base + x * a_sx + y * a_sy +
     n * a_sn (C likewise). Rows of B are at B + b_base + block * b_block + b_off + k * b_k. All offsets are in
     bytes, except n_base, in elements, which is added to the column of class "n" inputs and the x of class "m".
 
     The sum of each segment of `tap_segment` taps starts at zero and is then added to C: a second level of
-    summation, for accuracy and so that a segment's part of B stays in the cache. The epilogue is applied with
-    the last segment. Jobs may run in any order, so two jobs must not write the same elements of C.
+    summation, for accuracy and so that a segment's part of B stays in the cache. The first segment is added
+    too where the rectangle `adds`: 1, else 0. The epilogue is applied with the last segment. Chunks may run in
+    any order, so two chunks must not write the same elements of C.
     """
 
     dtype: str
     vectors: int
     tail: int = 0
     full: bool = True
-    accumulate: bool = False
     epilogue: Expr | None = None
     extras: tuple[tuple[str, str], ...] = ()
 
@@ -159,7 +159,7 @@ class _Writer:
         self.rect: dict[str, str] = {}
 
     def write(self) -> None:
-        """The loop over jobs."""
+        """The loop over the jobs of all chunks: they follow one another."""
         b = self.b
         self.row_table = b.op(f"alloca [{self.most_rows} x ptr], align 16", "rows")
         self.offset_table = b.op(f"alloca [{self.most_rows} x i64], align 16", "offsets")
@@ -168,7 +168,7 @@ class _Writer:
             self.across_table = b.op(f"alloca [{self.most_rows} x i64], align 16", "across")
         if self._looped_epilogue():
             self.sums = b.op(f"alloca [{self.most_bytes} x i8], align 16", "sums")
-        pointers = 6
+        pointers = 7
         for slot, name in enumerate(ARGUMENTS):
             self.arg[name] = b.arg_ptr(slot) if slot < pointers else b.arg_int(slot)
         self.extras = [b.arg_ptr(len(ARGUMENTS) + i) for i in range(len(self.spec.extras))]
@@ -183,7 +183,8 @@ class _Writer:
             self.last_block = b.op(f"sdiv i64 {b.sub(self.arg['n'], 1)}, {block}")
             start = b.add(b.mul(self.last_block, block), (self.spec.tail - 1) * self.lanes)
             self._prepare_mask(b.sub(self.arg["n"], start))
-        with b.loop("%begin", "%end") as jobs:
+        first, last = (b.load_int(b.at(self.arg["starts"], b.mul(chunk, 8))) for chunk in ("%begin", "%end"))
+        with b.loop(first, last) as jobs:
             row = b.at(self.arg["jobs"], b.mul(jobs.index, 8 * len(JOB_FIELDS)))
             job = {name: b.load_int(row, 8 * i) for i, name in enumerate(JOB_FIELDS)}
             self._job(job)
@@ -245,7 +246,7 @@ class _Writer:
             stop = b.min(b.add(first, segment), count)
             self.tap_first = b.at(taps, b.mul(first, 8 * len(TAP_FIELDS)))
             self.tap_stop = b.at(taps, b.mul(stop, 8 * len(TAP_FIELDS)))
-            self.add = b.compare("sgt", first, 0)
+            self.add = b.compare("sgt", b.add(first, r["adds"]), 0)
             self.last = b.compare("sge", stop, count)
             with b.loop(job["block_begin"], job["block_end"]) as blocks:
                 column = b.mul(blocks.index, self.spec.block(b.target))
@@ -380,17 +381,14 @@ class _Writer:
             if not self._looped_epilogue():
                 tile.across = [b.load_int(slot) for slot in tile.across]
         places = [b.at(self.arg["C"], offset) for offset in tile.offsets]
-        if self.spec.accumulate:
-            sums = self._add(tile, sums, places)
-        else:
-            before, then, done = b.block, b.label("add"), b.label("added")
-            b.branch(self.add, then, done)
-            b.start(then)
-            added = self._add(tile, sums, places)
-            end = b.block
-            b.jump(done)
-            b.start(done)
-            sums = [b.op(f"phi {self.vtype} [ {sums[i]}, %{before} ], [ {added[i]}, %{end} ]") for i in range(count)]
+        before, then, done = b.block, b.label("add"), b.label("added")
+        b.branch(self.add, then, done)
+        b.start(then)
+        added = self._add(tile, sums, places)
+        end = b.block
+        b.jump(done)
+        b.start(done)
+        sums = [b.op(f"phi {self.vtype} [ {sums[i]}, %{before} ], [ {added[i]}, %{end} ]") for i in range(count)]
         if self.spec.epilogue is None:
             self._store(tile, sums, places, False)
             return

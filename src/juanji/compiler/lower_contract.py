@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,8 +28,10 @@ PANEL_BYTES = 512 * 1024
 JOB_WORK = 1_000_000
 #: Matrix products with up to so many columns read B as plain rows.
 PLAIN_COLUMNS = 256
-#: Weight gradients are cut into about so many work items at least.
-DEEP_JOBS = 8
+#: (rect, first row, last row, first column block, last column block).
+Job = tuple[int, int, int, int, int]
+#: Cuts tables into chunks of jobs, given the rows of a register tile, the columns of a block, and how many blocks.
+Partition = Callable[["Tables", int, int, int], list[list[Job]]]
 
 
 @dataclass
@@ -59,12 +61,12 @@ class Tables:
         b_base: int = 0,
         n_base: int = 0,
     ) -> None:
-        """A block of rows: sizes and strides of (x, y, n), each after the base offset."""
+        """A block of rows: sizes and strides of (x, y, n), each after the base offset. It overwrites its result."""
         mx, my, mn = sizes
         if mx * my * mn == 0:
             return
         begin, count = self.tap_list(taps)
-        self.rects.append([mx, my, *a, *c, begin, count, depth, b_base, n_base])
+        self.rects.append([mx, my, *a, *c, begin, count, depth, b_base, n_base, 0])
         self.work.append((mx * my * mn, max(1, count * depth)))
 
 
@@ -85,9 +87,8 @@ def emit(
     b_block: int | None,
     channel: int,
     segment: int | None = None,
-    deep: bool = False,
+    partition: Partition | None = None,
     planar: bool = False,
-    accumulate: bool = False,
 ) -> None:
     """Appends the kernel call.
 
@@ -95,8 +96,7 @@ def emit(
         a_k, b_k, b_block: strides in elements: of k in A and B, and between column blocks of B (None: side by side).
         channel: the dimension of C that runs along the columns, or along the rows if `planar`.
         segment: taps per segment; by default as many as keep a panel of B in cache.
-        deep: whether the sums are long and the result small, as for weight gradients.
-        accumulate: whether the sums are added to what C holds.
+        partition: what the chunks are; by default work items of about `JOB_WORK`.
     """
     anchor = group.anchor
     assert anchor is not None
@@ -106,16 +106,18 @@ def emit(
     operands = Operands(lowering, group, group.result.shape, acc=anchor)
     epilogue: Any = operands.expr(group.result) if group.result is not anchor else None
     extras, extra_refs = extra_operands(lowering, group, operands, c, channel, planar)
-    spec = ContractSpec(anchor.dtype, vectors, tail, full, accumulate, epilogue, extras)
+    spec = ContractSpec(anchor.dtype, vectors, tail, full, epilogue, extras)
     block = spec.block(target)
     blocks = -(-columns // block)
     depth = max((r[12] for r in tables.rects), default=1) or 1
     if segment is None:
         segment = max(1, PANEL_BYTES // max(1, depth * block * item))
     rows = spec.rows(target)
-    jobs = _deep_jobs(tables, rows, blocks) if deep else _jobs(tables, rows, block, blocks)
-    if not jobs:
+    chunks = (partition or _chunks)(tables, rows, block, blocks)
+    if not chunks:
         return
+    jobs = [job for chunk in chunks for job in chunk]
+    starts = [0, *itertools.accumulate(len(chunk) for chunk in chunks)]
     rects = np.array(tables.rects, np.int64)
     rects[:, _RECT_ELEMENTS] *= item
     taps = np.array(tables.taps or [(0, 0)], np.int64) * item
@@ -124,6 +126,7 @@ def emit(
         ref(a),
         ref(b),
         ref(c),
+        ref(program.constant(np.array(starts, np.int64))),
         ref(program.constant(np.array(jobs, np.int64))),
         ref(program.constant(rects)),
         ref(program.constant(taps)),
@@ -134,32 +137,22 @@ def emit(
         segment,
         *extra_refs,
     ]
-    program.call(spec, args, len(jobs), names(group.nodes), [c])
+    program.call(spec, args, len(chunks), names(group.nodes), [c])
 
 
-def _jobs(tables: Tables, rows: int, block: int, blocks: int) -> list[tuple[int, int, int, int, int]]:
-    """Work items of about `JOB_WORK`: many rows of one column block where B is large, else few rows of all blocks."""
-    jobs = []
+def _chunks(tables: Tables, rows: int, block: int, blocks: int) -> list[list[Job]]:
+    """Work items of about `JOB_WORK`, one a chunk: many rows of one column block where B is large, else few rows of
+    all blocks.
+    """
+    chunks: list[list[Job]] = []
     single = all(count * depth <= 1024 for (_, count), depth in zip(_counts(tables), _depths(tables), strict=True))
     for r, (m, k) in enumerate(tables.work):
         together = blocks if single and blocks * block * k <= 65536 else 1
         step = max(rows, -(-JOB_WORK // (k * block * together)) // rows * rows)
         for first in range(0, blocks, together):
             for begin in range(0, m, step):
-                jobs.append((r, begin, min(m, begin + step), first, min(blocks, first + together)))
-    return jobs
-
-
-def _deep_jobs(tables: Tables, rows: int, blocks: int) -> list[tuple[int, int, int, int, int]]:
-    """Work items for long sums into small results: whole results, so that what a segment reads is read from memory
-    once; cut only where there would be fewer than `DEEP_JOBS` of them.
-    """
-    jobs = []
-    for r, (m, k) in enumerate(tables.work):
-        pieces = max(1, min(m // (4 * rows), -(-DEEP_JOBS // len(tables.work)))) if m * k > JOB_WORK // 64 else 1
-        step = -(-m // (pieces * rows)) * rows
-        jobs += [(r, begin, min(m, begin + step), 0, blocks) for begin in range(0, m, step)]
-    return jobs
+                chunks.append([(r, begin, min(m, begin + step), first, min(blocks, first + together))])
+    return chunks
 
 
 def _counts(tables: Tables) -> list[tuple[int, int]]:

@@ -1,0 +1,306 @@
+"""The gradient of a convolution's weights: long sums into a small result, cut for caches and for threads.
+
+The images are cut into partials, each with a result of its own, and a partial into slices that stay in the second-level
+cache. The result is cut into groups of rows. A chunk is one group of one partial: slice after slice, every kernel
+position of the group. So a slice is read from memory once for each group, and a result stays with the thread that adds
+to it. Partial results are summed at the end, in their order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from juanji.codegen.contract import ContractSpec, choose_vectors
+from juanji.compiler import lower_planar
+from juanji.compiler.access import Access, channels_last
+from juanji.compiler.fuse import Group
+from juanji.compiler.lower import Lowering, loop_call, lower_map
+from juanji.compiler.lower_contract import JOB_WORK, Job, Tables, emit, image
+from juanji.compiler.windows import Geometry, geometry_of, kernel_overlaps, lifted
+from juanji.dtypes import BY_SHORT
+from juanji.graph import Node
+from juanji.target import DTYPE_BYTES
+
+#: Images of up to so many channels are copied with their padding for the weight gradient.
+PADDED_CHANNELS = 8
+#: Taps of a weight gradient summed in registers before they are added to the result: a second level of summation.
+GRADIENT_SEGMENT = 16
+#: Bytes of one panel of the output's gradient: it stays in the first-level cache while a job's rows pass over it.
+GRADIENT_PANEL = 24 * 1024
+#: Bytes of images after which a weight gradient turns to its next kernel position: they stay in the second-level cache.
+GRADIENT_SLICE = 384 * 1024
+#: Pixels of one tap of a weight gradient where image rows are much longer: their sum is one level of summation.
+GRADIENT_LINE = 512
+#: A weight gradient is cut into at most so many chunks, and so many slices.
+GRADIENT_CHUNKS, GRADIENT_SLICES = 16, 64
+#: What a byte of a partial result costs (it is written, read again and summed), in bytes of images that are read again.
+PARTIAL_COST = 20
+#: Columns at most that are summed over partial results in one go.
+SUM_WIDTH = 1024
+#: Pixels summed in one run where all pixels of a map are one line: more would push each other out of the first-level
+#: cache, in which rows of many channels share few places.
+LINE_PIXELS = 32
+
+
+def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
+    """Rows are (kh, kw, in), columns are out; every image row is a tap, summed along its pixels."""
+    g_node, x_node = anchor.inputs
+    g = geometry_of(anchor, x_node.shape, anchor.shape, g_node.shape)
+    if len(anchor.shape) < 5:
+        flat = [lifted(lowering.access(n), 4) for n in (g_node, x_node)]
+        if lower_planar.weight_gradient_suits(lowering, g.plane(), *flat):
+            lower_planar.weight_gradient(lowering, g.plane(), anchor, *flat)
+            _finish_separately(lowering, group, anchor)
+            return
+    dy, x = lifted(image(lowering, g_node)), lifted(image(lowering, x_node))
+    if any(g.pad) and g.ins * g.groups <= PADDED_CHANNELS:
+        g, x = _padded(lowering, g, x)
+    # In memory [group][kd][kh][kw][in][out], seen as [out, in, kd, kh, kw].
+    own = lowering.program.buffer((g.groups, *g.kernel, g.ins, g.outs), anchor.dtype)
+    s = own.strides
+    seen = (s[5], s[4], *s[1:4])
+    if g.groups == 1:
+        c = Access(own.buffer, (g.outs, g.ins, *g.kernel), seen, 0, anchor.dtype)
+    else:
+        c = Access(own.buffer, (g.groups, g.outs, g.ins, *g.kernel), (s[0], *seen), 0, anchor.dtype)
+    whole = _plane_is_line(g, x, dy)
+    lines = 1 if whole or g.out[2] <= 2 * GRADIENT_LINE else 2
+    tables = [_gradient_tables(g, x, dy, s, whole, part if lines == 2 else None) for part in range(lines)]
+    bare = Group(anchor, [anchor], group.mask)
+    vectors = choose_vectors(g.outs, lowering.target, anchor.dtype)
+    block = ContractSpec(anchor.dtype, vectors).block(lowering.target)
+    a_k = x.strides[4] * g.stride[2]
+    deepest = max(1, *(r[12] for table in tables for r in table.rects))
+    panel = deepest * block * DTYPE_BYTES[anchor.dtype]
+    segment = max(1, min(GRADIENT_SEGMENT, GRADIENT_PANEL // panel))
+    cut = _cut(tables, x.nbytes + dy.nbytes, own.nbytes, g.outs)
+    sums = own if cut.partials == 1 else lowering.program.buffer((cut.partials, *own.shape), anchor.dtype)
+    parts, into = _slices(tables, cut, s[0] * g.groups), replace(c, buffer=sums.buffer)
+    emit(
+        *(lowering, bare, parts, x, dy, into, g.outs, a_k, dy.strides[4], block, 0, segment),
+        partition=lambda _, rows, __, blocks: _chunks(tables, cut, rows, blocks),
+    )
+    if cut.partials > 1:
+        _sum(lowering, sums, own)
+    # Into the parameter's own order, in which the optimiser reads it.
+    logical = lifted(lowering.result(anchor))
+    strides = logical.strides if g.groups == 1 else (logical.strides[0] * g.outs, *logical.strides)
+    split = Access(logical.buffer, c.shape, strides, logical.offset, anchor.dtype)
+    lowering.copy(c, split, "weight gradient to C order")
+    _finish_separately(lowering, group, anchor)
+
+
+def _gradient_tables(g: Geometry, x: Access, dy: Access, s: Sequence[int], whole: bool, part: int | None) -> Tables:
+    """The tables of a weight gradient.
+
+    Args:
+        s: the result's strides of [group, kd, kh, kw, in, out].
+        whole: whether all pixels are summed as one line.
+        part: of image rows that are long, 0 takes the pieces of `GRADIENT_LINE` pixels, 1 what is left of each.
+    """
+    xn, xc, xz, xy, xx = x.strides
+    dn, dc, dz, dy_row, dy_col = dy.strides
+    inward, down, across = (
+        kernel_overlaps(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in range(3)
+    )
+    planes = [
+        (overlap.first + i, range(*overlap.outputs)) for overlap in inward for i in range(overlap.count)
+    ]  # each kernel plane and the output planes it meets
+    pitch = g.dilation[2] * xx
+    joined = (pitch == g.ins * xc and xc == 1) or g.ins == 1
+    ins_stride = xc if g.ins > 1 else pitch
+    tables = Tables()
+    for index, (plane, depths), rows, cols in itertools.product(range(g.groups), planes, down, across):
+        (y0, y1), (x0, x1) = rows.outputs, cols.outputs
+        if whole:
+            taps, depth = _line_taps(g.images * math.prod(g.out), xx, dy_col)
+        else:
+            starts, depth = _pieces(x0, x1, part)
+            taps = [
+                (
+                    n * xn + oz * g.stride[0] * xz + oy * g.stride[1] * xy + ox * g.stride[2] * xx,
+                    n * dn + oz * dz + oy * dy_row + ox * dy_col,
+                )
+                for n in range(g.images)
+                for oz in depths
+                for oy in range(y0, y1)
+                for ox in starts
+            ]
+        if depth == 0:
+            taps = []
+        base = (
+            index * g.ins * xc
+            + (plane * g.dilation[0] - g.pad[0]) * xz
+            + (rows.first * g.dilation[1] - g.pad[1]) * xy
+            + (cols.first * g.dilation[2] - g.pad[2]) * xx
+        )
+        place = index * s[0] + plane * s[1] + rows.first * s[2] + cols.first * s[3]
+        down_step = g.dilation[1] * xy
+        if joined:
+            sizes = (g.ins * cols.count, rows.count, 1)
+            a, c = (base, ins_stride, down_step, 0), (place, s[4], s[2], 0)
+        else:
+            sizes = (g.ins, cols.count, rows.count)
+            a, c = (base, xc, pitch, down_step), (place, s[4], s[3], s[2])
+        tables.rect(sizes, a, c, taps, depth, index * g.outs * (dc if dc else 1), 0)
+    return tables
+
+
+def _pieces(begin: int, end: int, part: int | None) -> tuple[Sequence[int], int]:
+    """Where the pieces of pixels `begin` to `end` start and how long each is: one piece where `part` is None."""
+    if part is None:
+        return (begin,), end - begin
+    rest = begin + (end - begin) // GRADIENT_LINE * GRADIENT_LINE
+    return (range(begin, rest, GRADIENT_LINE), GRADIENT_LINE) if part == 0 else ((rest,), end - rest)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """How many partial results there are, groups of rows of each, and slices of the images in all."""
+
+    partials: int
+    groups: int
+    slices: int
+
+
+def _work(tables: Sequence[Tables]) -> list[tuple[int, int]]:
+    """(rows, multiply-adds for each) of each rect, in all tables together."""
+    return [(t[0][0], sum(k for _, k in t)) for t in zip(*(table.work for table in tables), strict=True)]
+
+
+def _cut(tables: Sequence[Tables], read: int, written: int, columns: int) -> _Cut:
+    """Follows from shapes alone: enough chunks for several threads, and little traffic with the memory.
+
+    Args:
+        tables: rects of the same rows, and the taps whose sums are to be added.
+        read: bytes of both inputs.
+        written: bytes of the result.
+    """
+    work = columns * sum(rows * k for rows, k in _work(tables))
+    most = max((r[11] for r in tables[0].rects), default=0)
+    chunks = 1
+    while 2 * chunks <= min(GRADIENT_CHUNKS, work // JOB_WORK):
+        chunks *= 2
+    ways = [2**i for i in range(chunks.bit_length()) if 2**i <= max(1, most)]
+    partials = min(ways, key=lambda p: (PARTIAL_COST * p * written if p > 1 else 0) + chunks // p * read)
+    groups = chunks // partials
+    # Not so short that the result is passed over more often than the images.
+    slices = min(GRADIENT_SLICES, most, read // max(GRADIENT_SLICE, 2 * written // groups)) // partials
+    if read < 4 * GRADIENT_SLICE * partials:  # they nearly stay there by themselves
+        slices = 1
+    return _Cut(partials, groups, partials * max(1, slices))
+
+
+def _slices(tables: Sequence[Tables], cut: _Cut, pitch: int) -> Tables:
+    """The taps of all rects in consecutive parts: the rects of the first slice, of the second and so on.
+
+    Args:
+        pitch: elements from one partial result to the next.
+    """
+    parts = Tables()
+    for i, table in itertools.product(range(cut.slices), tables):
+        partial, place = divmod(i, cut.slices // cut.partials)
+        adds = int(place > 0 or table is not tables[0])
+        for rect, (rows, _) in zip(table.rects, table.work, strict=True):
+            begin, number, depth = rect[10:13]
+            taps = table.taps[begin + number * i // cut.slices : begin + number * (i + 1) // cut.slices]
+            here, count = parts.tap_list(taps)
+            c_base = rect[6] + partial * pitch
+            parts.rects.append([*rect[:6], c_base, *rect[7:10], here, count, depth, *rect[13:15], adds])
+            parts.work.append((rows, max(1, count * depth)))
+    return parts
+
+
+def _chunks(tables: Sequence[Tables], cut: _Cut, rows: int, blocks: int) -> list[list[Job]]:
+    """Each group of each partial: what it does of the first slice, of the second and so on."""
+    chunks: list[list[Job]] = []
+    rects, each = len(tables[0].rects), cut.slices // cut.partials * len(tables)
+    for partial, group in itertools.product(range(cut.partials), _groups(_work(tables), rows, blocks, cut.groups)):
+        slices = range(partial * each, (partial + 1) * each)
+        chunks.append([(i * rects + r, m0, m1, b0, b1) for i in slices for r, m0, m1, b0, b1 in group])
+    return chunks
+
+
+def _groups(work: Sequence[tuple[int, int]], rows: int, blocks: int, count: int) -> list[list[Job]]:
+    """All rows of all rects in `count` runs of about equal work, cut between register tiles; where there are few rows,
+    column blocks are divided too.
+    """
+    few = sum(-(-m // rows) for m, _ in work) < 8 * count
+    columns = [(b, b + 1) for b in range(blocks)] if few else [(0, blocks)]
+    units = [(r, m, k * (end - begin), begin, end) for begin, end in columns for r, (m, k) in enumerate(work)]
+    goal = sum(-(-m // rows) * k for _, m, k, _, _ in units) / count
+    groups: list[list[Job]] = [[] for _ in range(count)]
+    done = 0
+    for r, m, k, begin, end in units:
+        first, tiles = 0, -(-m // rows)
+        while first < tiles:  # a tile belongs where its middle is
+            at = min(count - 1, int((done + k / 2) / goal))
+            fit = math.ceil(((at + 1) * goal - done - k / 2) / k) if at < count - 1 else tiles
+            number = min(tiles - first, max(1, fit))
+            groups[at].append((r, first * rows, min(m, (first + number) * rows), begin, end))
+            first += number
+            done += number * k
+    return [group for group in groups if group]
+
+
+def _sum(lowering: Lowering, partials: Access, result: Access) -> None:
+    """Adds up the partial results, a block of columns at a time."""
+    total = math.prod(result.shape)
+    width = max(d for d in range(1, SUM_WIDTH + 1) if total % d == 0)
+    stages = (("reduce", "sum", ("load", result.dtype, 0)), ("store_row", 0, ("red", result.dtype, 0)))
+    loop_call(
+        lowering.program,
+        (total // width, partials.shape[0], width),
+        [(partials, (width, total, 1))],
+        [(result, (width, 0, 1))],
+        stages,
+        "sum of partial weight gradients",
+        reduced=1,
+        column=True,
+    )
+
+
+def _padded(lowering: Lowering, g: Geometry, x: Access) -> tuple[Geometry, Access]:
+    """A copy of an image of few channels with its zeros written out: all kernel positions then share their outputs."""
+    reach = [(g.out[d] - 1) * g.stride[d] + (g.kernel[d] - 1) * g.dilation[d] + 1 for d in range(3)]
+    size = tuple(max(reach[d], g.pad[d] + g.size[d]) for d in range(3))
+    wide = lowering.program.buffer((*x.shape[:2], *size), x.dtype, channels_last(5))
+    zero = lowering.program.constant(np.zeros((), BY_SHORT[x.dtype].numpy), x.dtype).broadcast(wide.shape)
+    lowering.copy(zero, wide, "zeros")
+    before = sum(p * s for p, s in zip(g.pad, wide.strides[2:], strict=True))
+    lowering.copy(x, replace(wide, shape=x.shape, offset=before), "pad")
+    return replace(g, size=size, pad=(0, 0, 0)), wide
+
+
+def _finish_separately(lowering: Lowering, group: Group, anchor: Node) -> None:
+    """What was fused behind a weight gradient runs as a loop of its own: its memory order is the loop's to choose."""
+    rest = [n for n in group.nodes if n is not anchor]
+    if rest:
+        tail = Group(None)
+        for node in rest:
+            tail.add(node)
+        lower_map(lowering, tail)
+
+
+def _plane_is_line(g: Geometry, x: Access, dy: Access) -> bool:
+    """Whether all pixels of all images can be summed as one line: a kernel of one element over dense maps."""
+    if math.prod((*g.kernel, *g.stride)) != 1 or any(g.pad) or g.out != g.size:
+        return False
+    depth, height, width = g.size
+    return all(
+        a.strides[3] == width * a.strides[4]
+        and (depth == 1 or a.strides[2] == height * a.strides[3])
+        and (g.images == 1 or a.strides[0] == depth * height * a.strides[3])
+        for a in (x, dy)
+    )
+
+
+def _line_taps(pixels: int, a_step: int, b_step: int) -> tuple[list[tuple[int, int]], int]:
+    """A line of pixels cut into equal runs, as near `LINE_PIXELS` as divides it."""
+    depth = next((d for d in range(min(LINE_PIXELS, pixels), 0, -1) if pixels % d == 0), 1)
+    return [(p * a_step, p * b_step) for p in range(0, pixels, depth)], depth
