@@ -342,8 +342,8 @@ def inner_loops(assembly: str) -> list[str]:
 
 
 def test_specifications_say_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match="dtype is 'f32' or 'f64', not 'i32'"):
-        ContractSpec("i32", 1)
+    with pytest.raises(ValueError, match="dtype is that of numbers, not 'b1'"):
+        ContractSpec("b1", 1)
     with pytest.raises(ValueError, match="tail is 3"):
         ContractSpec("f32", 2, 3)
     with pytest.raises(ValueError, match="full blocks, a partial block"):

@@ -1,8 +1,8 @@
 """Runs a plan: one native call for all its kernels, the interpreter lock released, denormals flushed to zero inside.
 
 A plan in memory is rows of three 64-bit integers: kernel, its arguments, its number of chunks. Here one thread does
-them in order; `team.py` has the same for several. Chunks are independent and their number follows from shapes alone,
-so results do not depend on how many threads there are.
+them in order; `native_team.py` has the same for several. Chunks are independent and their number follows from shapes
+alone, so results do not depend on how many threads there are.
 """
 
 from __future__ import annotations
@@ -29,6 +29,16 @@ _X86_ENTER = f"""
 _X86_LEAVE = "  call void @llvm.x86.sse.ldmxcsr(ptr %saved)\n"
 _X86_DECLARE = "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)\n"
 
+#: IR that reads row %i of %plan: %kernel, %args and %chunks.
+READ_ROW = """
+  %from = getelementptr [3 x i64], ptr %plan, i64 %i
+  %kernel = load ptr, ptr %from, align 8
+  %args.from = getelementptr i8, ptr %from, i64 8
+  %args = load ptr, ptr %args.from, align 8
+  %chunks.from = getelementptr i8, ptr %from, i64 16
+  %chunks = load i64, ptr %chunks.from, align 8
+"""
+
 _IR = """
 define void @juanji_run(ptr %plan, i64 %count) {{
 entry:{enter}
@@ -38,13 +48,7 @@ head:
   %more = icmp slt i64 %i, %count
   br i1 %more, label %body, label %done
 body:
-  %row = getelementptr [3 x i64], ptr %plan, i64 %i
-  %kernel = load ptr, ptr %row, align 8
-  %at1 = getelementptr i8, ptr %row, i64 8
-  %args = load ptr, ptr %at1, align 8
-  %at2 = getelementptr i8, ptr %row, i64 16
-  %chunks = load i64, ptr %at2, align 8
-  call void %kernel(ptr %args, i64 0, i64 %chunks)
+{row}  call void %kernel(ptr %args, i64 0, i64 %chunks)
   %next = add i64 %i, 1
   br label %head
 done:
@@ -67,7 +71,7 @@ def flush_denormals(target: Target) -> tuple[str, str, str]:
 def runner(target: Target) -> Runner:
     """The native function that runs (address of the rows, their number)."""
     enter, leave, declare = flush_denormals(target)
-    ir = _IR.format(enter=enter, leave=leave, declare=declare)
+    ir = _IR.format(row=READ_ROW, enter=enter, leave=leave, declare=declare)
     address = jit.load(ir, ["juanji_run"], target)["juanji_run"]
     # CFUNCTYPE functions release the interpreter lock for the time of the call.
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from juanji.runtime import system, team
+from juanji.runtime import native_team, system, team
 from juanji.runtime.run import Runner
 from juanji.target import Target
 
@@ -122,7 +122,7 @@ class Schedule:
             return
         together = 0.0
         for i, seconds in enumerate(self._seconds):
-            most = min(int(self._table[i, 2]), team.MOST_PIECES)
+            most = min(int(self._table[i, 2]), native_team.MOST_PIECES)
             if not always_share:
                 most = min(most, PIECES_EACH * threads, int(seconds / PIECE))
             if most > 1:
