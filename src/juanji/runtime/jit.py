@@ -23,7 +23,7 @@ import llvmlite.binding as llvm
 
 from juanji.config import debug_level
 from juanji.runtime import cache
-from juanji.runtime.system import new_lock_after_fork
+from juanji.runtime.system import give_back_memory, new_lock_after_fork
 from juanji.target import Target
 
 
@@ -56,6 +56,8 @@ statistics = Statistics()
 _lock = threading.RLock()
 new_lock_after_fork(sys.modules[__name__], "_lock", threading.RLock)
 _names = itertools.count()
+#: LLVM takes some 20 MB in pieces while it compiles the kernels of a step. So often what is free is given back.
+TRIM_EVERY = 4
 
 
 @functools.lru_cache(maxsize=8)
@@ -192,7 +194,7 @@ def _add(missing: list[_Wanted], target: Target) -> None:
     store = cache.current()
     keys = [w.key for w in missing if w.key is not None]
     found = store.find(keys) if store and keys else cache.Found({}, True)
-    images = []
+    images, compiled = [], 0
     kept: dict[bytes, bytes] = {}
     for wanted in missing:
         image = found.images.get(wanted.key) if wanted.key is not None else None
@@ -202,6 +204,9 @@ def _add(missing: list[_Wanted], target: Target) -> None:
                 print(f"; {wanted.spec}\n{ir}", file=sys.stderr)
             image = object_code(ir, target)
             statistics.kernels += 1
+            compiled += 1
+            if compiled % TRIM_EVERY == 0:
+                give_back_memory()
         else:
             statistics.loaded += 1
         images.append(image)
@@ -209,6 +214,8 @@ def _add(missing: list[_Wanted], target: Target) -> None:
             kept[wanted.key] = image
     for wanted, at in zip(missing, _link(images, [w.symbol for w in missing]), strict=True):
         _addresses[wanted.text, target] = at
+    if compiled > TRIM_EVERY:
+        give_back_memory()
     if store and not found.exact:
         store.keep(kept)
 

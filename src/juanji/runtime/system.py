@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import platform
 import signal
@@ -224,6 +225,24 @@ def _memory_left(folder: Path, limit: str, used: str, droppable: str) -> int | N
         return left + int(pages[0] if pages else 0)
     except (OSError, ValueError):  # "max", or no such file: no limit here
         return None
+
+
+@functools.lru_cache(maxsize=1)
+def _malloc_trim() -> Callable[[int], int] | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):  # another C library than GNU's
+        return None
+    return found
+
+
+def give_back_memory() -> None:
+    """Has the C library return the memory that it keeps for later to the system, where it can (about a millisecond)."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
 
 
 def replace_durably(temporary: Path, target: Path) -> None:

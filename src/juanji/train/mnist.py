@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from juanji import optim, zoo
 from juanji.data import DataLoader
 from juanji.errors import DataError
-from juanji.interop.preprocessing import Preprocessing, border_level
+from juanji.interop.preprocessing import Preprocessing, border_level, median
 from juanji.nn import Module
 from juanji.random import Generator
 from juanji.tensors import manual_seed
@@ -22,7 +22,7 @@ from juanji.train.loop import Evaluation, Listener, Report, evaluate, fit
 from juanji.train.pictures import Pictures, channels_first, statistics
 
 #: Pictures evaluated at once.
-EVALUATION_BATCH = 250
+EVALUATION_BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def train(
 def _preprocessing(images: NDArray[np.uint8], center_ink: bool) -> Preprocessing:
     channels = [statistics(images[:, c]) for c in range(images.shape[1])]
     # What other pictures are turned to before prediction is what these look like.
-    ground = np.median([border_level(picture[0]) for picture in images[:1000]])
+    ground = median(np.array([border_level(picture[0]) for picture in images[:1000]]))
     grey = len(channels) == 1
     return Preprocessing(
         size=(images.shape[2], images.shape[3]),
