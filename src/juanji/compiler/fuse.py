@@ -150,6 +150,10 @@ class _Fuser:
     def _may_merge(self, first: Group, second: Group) -> bool:
         if first.anchor is not None or second.anchor is not None:
             return False
+        # Single numbers are not worth it: Adam's corrections of all parameters hang together by the betas, and became
+        # one kernel of a second's compiling. Apart they are one small kernel, called for each (join.py).
+        if first.nodes[0].spec.size == 1:
+            return False
         # Neither may reach the other through a node outside both.
         both = first.mask | second.mask
         return not any(self._reaches(child, both) for g in (first, second) for n in g.nodes for child in n.inputs)
