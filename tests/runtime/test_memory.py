@@ -44,7 +44,7 @@ def run(script, *arguments, **environment):
 # -- how much --------------------------------------------------------------------------------------------------------
 @LINUX
 def test_training_a_lenet_takes_less_than_200_mb(tmp_path):
-    """Besides the pictures, which are as many as MNIST's and are held once, as bytes."""
+    """With its pictures, which are as many as MNIST's and are held once, as bytes (55 MB), and an empty cache."""
     from juanji.data import write_idx
 
     random = np.random.default_rng(0)
@@ -64,8 +64,7 @@ def test_training_a_lenet_takes_less_than_200_mb(tmp_path):
     """
     options = ("--epochs", 1, "--lr", 1e-4, "--out", tmp_path / "m.safetensors")
     out = run(script, "train", "--data", tmp_path, *options, JUANJI_HOME=str(tmp_path / "home"))
-    peak = float(out.splitlines()[-1]) * 2**20 / 1e6
-    assert 60 < peak < 200 + 70_000 * 28 * 28 / 1e6
+    assert 60 < float(out.splitlines()[-1]) < 200
 
 
 @LINUX

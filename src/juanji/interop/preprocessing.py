@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from juanji.errors import DataError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 Invert = Literal["auto", "yes", "no"]
 
-_FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
+#: Named as `PIL.Image.Resampling` names them, in small letters.
+_FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
 _CHANNELS = {"L": 1, "RGB": 3}
 #: No network of this kind takes larger pictures; a file that says so is lying.
 _LARGEST = 1024
@@ -121,9 +119,9 @@ class Preprocessing:
         height, width = self.size
         if grey.shape[:2] != (height, width):
             if self.center_ink and self.mode == "L":
-                grey = _centred(grey, self.size, _FILTERS[self.interpolation])
+                grey = _centred(grey, self.size, self.interpolation)
             else:
-                grey = _fitted(grey, self.size, _FILTERS[self.interpolation])
+                grey = _fitted(grey, self.size, self.interpolation)
         return grey[None] if grey.ndim == 2 else np.ascontiguousarray(grey.transpose(2, 0, 1))
 
     def normalize(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -187,12 +185,12 @@ def median(values: NDArray[Any]) -> NDArray[np.float64]:
     return middle
 
 
-def _fitted(picture: NDArray[np.uint8], size: tuple[int, int], filter_: Image.Resampling) -> NDArray[np.uint8]:
+def _fitted(picture: NDArray[np.uint8], size: tuple[int, int], filter_: str) -> NDArray[np.uint8]:
     """The whole picture within `size`, its shape kept, padded with the median of its own border."""
     height, width = picture.shape[:2]
     scale = min(size[0] / height, size[1] / width)
     inner = (max(1, min(size[0], round(height * scale))), max(1, min(size[1], round(width * scale))))
-    small = np.asarray(Image.fromarray(picture).resize((inner[1], inner[0]), filter_, reducing_gap=3.0))
+    small = _resized(picture, inner, filter_)
     if inner == size:
         return small
     edges = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
@@ -203,7 +201,14 @@ def _fitted(picture: NDArray[np.uint8], size: tuple[int, int], filter_: Image.Re
     return result
 
 
-def _centred(picture: NDArray[np.uint8], size: tuple[int, int], filter_: Image.Resampling) -> NDArray[np.uint8]:
+def _resized(picture: NDArray[np.uint8], size: tuple[int, int], filter_: str) -> NDArray[np.uint8]:
+    from PIL import Image  # training on arrays does without
+
+    image = Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling[filter_.upper()], reducing_gap=3.0)
+    return np.asarray(image)
+
+
+def _centred(picture: NDArray[np.uint8], size: tuple[int, int], filter_: str) -> NDArray[np.uint8]:
     """Bright ink on a dark ground, placed as MNIST's makers did: in a box of 20/28, by its centre of mass."""
     ground = int(border_level(picture))
     ink = np.clip(picture.astype(np.int32) - ground, 0, 255)
@@ -216,7 +221,7 @@ def _centred(picture: NDArray[np.uint8], size: tuple[int, int], filter_: Image.R
     box = (max(1, size[0] * 20 // 28), max(1, size[1] * 20 // 28))
     scale = min(box[0] / ink.shape[0], box[1] / ink.shape[1])
     inner = (max(1, round(ink.shape[0] * scale)), max(1, round(ink.shape[1] * scale)))
-    small = np.asarray(Image.fromarray(ink).resize((inner[1], inner[0]), filter_, reducing_gap=3.0))
+    small = _resized(ink, inner, filter_)
     weight = max(1.0, float(small.sum(dtype=np.float64)))
     middle_row = float((small.sum(axis=1, dtype=np.float64) * np.arange(inner[0])).sum()) / weight
     middle_column = float((small.sum(axis=0, dtype=np.float64) * np.arange(inner[1])).sum()) / weight

@@ -22,7 +22,7 @@ from juanji.train.loop import Evaluation, Listener, Report, evaluate, fit
 from juanji.train.pictures import Pictures, channels_first, statistics
 
 #: Pictures evaluated at once.
-EVALUATION_BATCH = 100
+EVALUATION_BATCH = 64
 
 
 @dataclass(frozen=True)
