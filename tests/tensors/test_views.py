@@ -255,7 +255,7 @@ def test_detach_and_no_grad():
         with jj.enable_grad():
             assert (x * 1).requires_grad
     assert not z.requires_grad
-    assert not view.requires_grad
+    assert view.requires_grad  # as in PyTorch: a leaf of its own
     assert jj.is_grad_enabled()
 
     @jj.no_grad()

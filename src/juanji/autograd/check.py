@@ -90,7 +90,7 @@ def _rows(y: Any, x: Any, weights: NDArray[Any], check_dtypes: bool) -> NDArray[
     """The gradient of `weights @ y` with respect to `x` for each row of weights: [weights, input]."""
     rows = []
     for weight in weights:
-        g = from_numpy(np.ascontiguousarray(weight.reshape(tuple(y.shape)))).to(y.dtype)
+        g = from_numpy(weight.copy()).reshape(y.shape).to(y.dtype)
         (found,) = grad(y, x, g, retain_graph=True, allow_unused=True)
         if found is None:
             rows.append(np.zeros(x.numel()))

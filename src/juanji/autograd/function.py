@@ -144,6 +144,9 @@ class Backward(Node):
 
     def _output(self, value: Any, index: int) -> Any:
         """Result `index` with its history."""
+        capture = state.capture
+        if capture is not None and value.storage.capture is None:
+            value = capture.value(capture.read(value))  # a tensor from outside cannot get a history
         var = Var(value.storage, value.full_chain, True)
         var.fn = _Output(self, index)
         return make(Tensor, var, (), value.shape, value.strides, value.offset, value.dtype)
@@ -187,7 +190,7 @@ class Backward(Node):
         var = target._var
         if var.requires_grad and var.fn is None:
             what = "a view of a leaf Variable" if target.chain else "a leaf Variable"
-            raise RuntimeError(f"{what} that requires grad is being used in an in-place operation.")
+            raise RuntimeError(f"{what} that requires grad has been used in an in-place operation.")
         output: Any = _Output(self, index)
         if target.chain:
             base = chain_spec(Spec(var.storage.shape, target.dtype.short), var.region)

@@ -65,6 +65,8 @@ class Module:
     _non_persistent: set[str]
     _forward_hooks: OrderedDict[int, Hook]
     _forward_pre_hooks: OrderedDict[int, Hook]
+    _backward_hooks: OrderedDict[int, Hook]
+    _backward_pre_hooks: OrderedDict[int, Hook]
     _seen: bool
 
     def __init__(self) -> None:
@@ -76,6 +78,8 @@ class Module:
             _non_persistent=set(),
             _forward_hooks=OrderedDict(),
             _forward_pre_hooks=OrderedDict(),
+            _backward_hooks=OrderedDict(),
+            _backward_pre_hooks=OrderedDict(),
             # Whether anyone may have noticed an attribute's absence: from then on a new attribute is a
             # change.
             _seen=False,
@@ -90,7 +94,7 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the hooks and `forward`."""
         self.__dict__["_seen"] = True
-        if self._forward_hooks or self._forward_pre_hooks:
+        if self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks:
             return hooks.call(self, args, kwargs)
         return self.forward(*args, **kwargs)
 
@@ -119,6 +123,29 @@ class Module:
         """
         what = f"{type(self).__name__}'s forward hooks"
         return RemovableHandle(self._forward_hooks, Hook(hook, with_kwargs, always_call), what, prepend)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call `hook(module, grad_input, grad_output)` when the gradients of the inputs are known.
+
+        Both are tuples, with None for what is no tensor or has no gradient; a tuple that it returns replaces
+        `grad_input`.
+
+        >>> import juanji as jj
+        >>> layer = jj.nn.ReLU()
+        >>> handle = layer.register_full_backward_hook(lambda module, g_in, g_out: print(g_in, g_out))
+        >>> layer(jj.tensor([-1.0, 2.0], requires_grad=True)).sum().backward()
+        (tensor([0., 1.]),) (tensor([1., 1.]),)
+        """
+        what = f"{type(self).__name__}'s backward hooks"
+        return RemovableHandle(self._backward_hooks, Hook(hook, False), what, prepend)
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call `hook(module, grad_output)` before the module's gradients are computed.
+
+        A tuple that it returns replaces `grad_output`.
+        """
+        what = f"{type(self).__name__}'s backward pre-hooks"
+        return RemovableHandle(self._backward_pre_hooks, Hook(hook, False), what, prepend)
 
     # -- attributes ------------------------------------------------------------------------------------------
 

@@ -276,7 +276,8 @@ def view(tensor: Any, name: str, attrs: Attrs) -> Tensor | None:
     layout, after = found
     var, chain = tensor._var, (*tensor.chain, (name, attrs))
     if var.requires_grad and not state.grad_enabled:
-        var, chain = Var(var.storage, var.region + chain), ()
+        # As in PyTorch the view requires a gradient, but is a leaf: what is done to it is not known to its base.
+        var, chain = Var(var.storage, var.region + chain, True), ()
     result = make(_class[0], var, chain, layout[0].shape, layout[1], tensor.offset + after, tensor.dtype)
     result._layout = layout
     return result
