@@ -211,7 +211,7 @@ def _resized(picture: NDArray[np.uint8], size: tuple[int, int], filter_: str) ->
 def _centred(picture: NDArray[np.uint8], size: tuple[int, int], filter_: str) -> NDArray[np.uint8]:
     """Bright ink on a dark ground, placed as MNIST's makers did: in a box of 20/28, by its centre of mass."""
     ground = int(border_level(picture))
-    ink = np.clip(picture.astype(np.int32) - ground, 0, 255)
+    ink: NDArray[Any] = np.clip(picture.astype(np.int32) - ground, 0, 255)
     strongest = int(ink.max(initial=0))
     if strongest < 32:  # nothing is drawn: only noise would be enlarged
         return _fitted(picture, size, filter_)
