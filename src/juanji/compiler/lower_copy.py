@@ -24,14 +24,37 @@ def copy(program: Program, source: Access, target: Access, label: str) -> None:
             axes = [d for d in range(len(extents)) if d != unit]
             axes.insert(len(axes) - 1, unit)
             sizes = tuple(extents[d] for d in axes)
+            steps = [tuple(strides[d] for d in axes) for strides in (out_of, into)]
             if len(sizes) == 2:
-                sizes, axes = (1, *sizes), [-1, *axes]
+                sizes, steps = _in_strips(sizes, steps)
             spec = TransposeSpec(source.dtype, len(sizes))
             grain, chunks = chunked(sizes)
             args: list[int | Ref] = [ref(source), ref(target), grain, *sizes]
-            for access, strides in ((source, out_of), (target, into)):
-                args += [0 if d < 0 else strides[d] * access.item for d in axes]
+            for access, strides in zip((source, target), steps, strict=True):
+                args += [step * access.item for step in strides]
             program.call(spec, args, chunks, label + " (transpose)", [target])
             return
     stages = (("store", 0, ("load", source.dtype, 0)),)
     loop_call(program, extents, [(source, out_of)], [(target, into)], stages, label)
+
+
+def _in_strips(sizes: tuple[int, ...], steps: list[tuple[int, ...]]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+    """A matrix as strips of about a chunk each, along the axis that gives the wider ones: extents and strides of three
+    axes.
+
+    >>> _in_strips((1024, 256), [(1, 1024), (256, 1)])
+    ((16, 64, 256), [(64, 1, 1024), (16384, 256, 1)])
+    """
+    from juanji.compiler.lower import CHUNK_ELEMENTS
+
+    widths = [_width(own, CHUNK_ELEMENTS // other) for own, other in (sizes, sizes[::-1])]
+    axis = int(widths[1] > widths[0])
+    width = widths[axis]
+    inner = (sizes[0], width) if axis else (width, sizes[1])
+    return (sizes[axis] // width, *inner), [(step[axis] * width, *step) for step in steps]
+
+
+def _width(own: int, most: int) -> int:
+    """The largest divisor of `own` up to `most` that fills vectors; `own` where there is none."""
+    most = min(own, most)
+    return next((w for w in range(most // 8 * 8, 0, -8) if own % w == 0), own)
