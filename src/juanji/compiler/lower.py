@@ -74,13 +74,14 @@ class Lowering:
 
     def lower(self, group: Group) -> None:
         """Lowers one group."""
-        from juanji.compiler import lower_conv, lower_rows, lower_table, lower_window
+        from juanji.compiler import lower_conv, lower_patches, lower_rows, lower_table, lower_window
 
         handlers: dict[str, Callable[[Lowering, Group], None]] = {
             "map": lower_map,
             "reduce": lower_reduce,
             "rows": lower_rows.lower,
             "contract": lower_conv.lower,
+            "patches": lower_patches.lower,
             "window": lower_window.lower,
             "write": lower_write,
             "table": lower_table.lower,

@@ -250,6 +250,24 @@ def _conv_weight_grad(g: Array, x: Array, kernel: Any, stride: Any, padding: Any
     return out
 
 
+@_is("unfold")
+def _unfold(x: Array, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Array:
+    windows = zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
+    places = tuple((n + sum(p) - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in windows)
+    out = np.zeros((*x.shape[:2], *kernel, *places), x.dtype)
+    for o, k, i in _taps(x.shape[2:], places, kernel, stride, padding, dilation):
+        out[(slice(None), slice(None), *k, *o)] = x[(slice(None), slice(None), *i)]
+    return out
+
+
+@_is("fold")
+def _fold(x: Array, size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Array:
+    out = np.zeros((*x.shape[:2], *size), x.dtype)
+    for o, k, i in _taps(tuple(size), x.shape[2 + len(size) :], kernel, stride, padding, dilation):
+        out[(slice(None), slice(None), *i)] += x[(slice(None), slice(None), *k, *o)]
+    return out
+
+
 # -- pooling ------------------------------------------------------------------------------------------------
 def _pool_windows(x: tuple[int, ...], kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool) -> Any:
     """For each window (oh, ow): the positions inside the plane, and the count with padding included."""

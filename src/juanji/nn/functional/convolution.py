@@ -8,6 +8,7 @@ from juanji.tensors import (
     conv_transpose2d,
     conv_transpose3d,
 )
+from juanji.tensors.patches import fold, unfold
 
 __all__ = [
     "conv1d",
@@ -16,4 +17,6 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "fold",
+    "unfold",
 ]
