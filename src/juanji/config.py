@@ -7,13 +7,14 @@ import threading
 from typing import Any
 
 
-class _Shared:
+class Shared:
     """What all threads see."""
 
     epoch = 0
 
 
-_shared = _Shared()
+#: For code that reads the epoch at every step: attributes of `state` take longer, being each thread's own.
+shared = Shared()
 
 
 class State(threading.local):
@@ -34,11 +35,11 @@ class State(threading.local):
         """Grows whenever something changes that a captured step may have read: a module's attribute or mode, a
         tensor's `requires_grad`, an optimiser's groups. A replay compares this one number.
         """
-        return _shared.epoch
+        return shared.epoch
 
     @epoch.setter
     def epoch(self, value: int) -> None:
-        _shared.epoch = value
+        shared.epoch = value
 
 
 state = State()

@@ -15,7 +15,7 @@ from juanji.capture.entry import Entry, Result, flatten, storage_of, unflatten
 from juanji.capture.names import Name, fingerprint, is_container, names_of
 from juanji.capture.trace import Capture, Guard, float_proxy, grad_state, mapping_key, proxy
 from juanji.compiler.plan import Plan, build
-from juanji.config import state
+from juanji.config import shared, state
 from juanji.errors import CaptureError
 from juanji.graph import Node, reachable
 from juanji.runtime.system import new_lock_after_fork
@@ -68,7 +68,7 @@ class Compiled:
             tree = flatten((args, kwargs), leaves)
             key = self._key(tree, leaves)
             for entry, cleared, epoch in self._entries.get(key, ()):
-                if entry.holds(leaves) and (epoch == state.epoch or self._same(entry, tree, leaves, key)):
+                if entry.holds(leaves) and (epoch == shared.epoch or self._same(entry, tree, leaves, key)):
                     if entry.calls + 1 in _RECHECK:
                         self._recheck(entry, tree, leaves)
                     result = entry.replay(leaves)
@@ -233,7 +233,7 @@ class Compiled:
                     f"the step {self._name()} changes the outer object {name.text!r} while it is traced; a replay "
                     "would not. Return the value from the step and keep it outside"
                 )
-            capture.guards.append(_name_guard(name, mark))
+            capture.guards.append(_name_guard(name, mark, value))
         capture.check_unchanged()
         outputs: list[Any] = []
         out_tree = flatten(returned, outputs)
@@ -346,8 +346,11 @@ def _identity(source: Any) -> Any:
     return (mapping_key(source[0]), source[1]) if isinstance(source, tuple) else id(source.storage)
 
 
-def _name_guard(name: Name, mark: Any) -> Guard:
-    return Guard(f"the outer name {name.text!r}", lambda: fingerprint(name.read()), mark)
+def _name_guard(name: Name, mark: Any, value: Any) -> Guard:
+    text = f"the outer name {name.text!r}"
+    if mark == id(value):  # known by nothing but its identity
+        return Guard(text, name.read, value, identity=True)
+    return Guard(text, lambda: fingerprint(name.read()), mark)
 
 
 def compile(function: Any = None, **ignored: Any) -> Any:

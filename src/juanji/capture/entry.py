@@ -11,13 +11,13 @@ import numpy as np
 
 from juanji.capture.trace import Capture, Slot
 from juanji.compiler.plan import Plan
-from juanji.config import state
+from juanji.config import shared
 from juanji.dtypes import BY_SHORT
 from juanji.errors import CaptureError
 from juanji.ops.core import Op
 from juanji.spec import Spec
 from juanji.tape import Function
-from juanji.tensors.base import Storage, Var, view, wrap
+from juanji.tensors.base import Storage, TensorBase, Var, view, wrap
 from juanji.tensors.eager import new_storage
 
 
@@ -36,7 +36,14 @@ def flatten(value: Any, leaves: list[Any]) -> Any:
     """Appends the leaves of nested tuples, lists and dicts to `leaves`; returns the structure (hashable)."""
     kind = type(value)
     if kind is tuple or kind is list:
-        return (kind, tuple([flatten(v, leaves) for v in value]))
+        children = []
+        for v in value:
+            if isinstance(v, TensorBase):
+                leaves.append(v)
+                children.append(None)
+            else:
+                children.append(flatten(v, leaves))
+        return (kind, tuple(children))
     if kind is dict:
         return (kind, tuple([flatten(v, leaves) for v in value.values()]), tuple(value))
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -66,6 +73,7 @@ class Result:
     value: Any
     chain: Any = ()
     requires_grad: bool = False
+    specs: tuple[Spec, ...] = ()
 
 
 class Entry:
@@ -85,9 +93,12 @@ class Entry:
         self.plan, self.results, self.tree, self.signature = plan, results, tree, signature
         self.fixed_floats = fixed_floats
         self.guards = capture.guards
-        self.checks = [(g.read, g.value) for g in capture.guards]
+        self.checks = [(g.read, g.value) for g in capture.guards if not g.identity]
+        self.identities = [(g.read, g.value) for g in capture.guards if g.identity]
         self.slots: list[Slot] = capture.slots
         self.gradients = gradients
+        self.outer_leaves = [(k, place) for k, (place, _) in enumerate(gradients) if type(place) is not int]
+        self.argument_leaves = [(k, place) for k, (place, _) in enumerate(gradients) if type(place) is int]
         self.written = written
         self.calls = 0
         self.epoch = -1
@@ -118,6 +129,9 @@ class Entry:
         """Whether every guard still holds."""
         if self.fixed_floats and any(leaves[i] != value for i, value in self.fixed_floats):
             return False
+        for read, value in self.identities:
+            if read() is not value:
+                return False
         for read, value in self.checks:  # noqa: SIM110 - a plain loop takes half the time of all()
             if read() != value:
                 return False
@@ -133,11 +147,11 @@ class Entry:
         fixed, written = {var.storage for _, var in self.fixed}, set(self.fixed_storages)
         forbidden = [(at, fixed if at in self.written_arguments else written) for _, at in self.arguments]
         self.apart = [(at, others) for at, others in forbidden if others]
-        self.epoch = state.epoch
+        self.epoch = shared.epoch
 
     def replay(self, leaves: Sequence[Any]) -> Any:
         """Runs the plan on the present arguments and returns what the step returns."""
-        if self.epoch != state.epoch:
+        if self.epoch != shared.epoch:
             self.rebind()
         pointers = self.pointers
         for i, at in self.arguments:
@@ -168,23 +182,29 @@ class Entry:
         storages = [new_storage(*spec) for spec in self.fresh]
         results = [s.ptr for s in storages]
         if self.gradients:
-            results += self._gradient_memory()
+            self._gradient_memory(results)
         self.plan.run(pointers, results)
         for storage in self.fixed_storages:
             storage.version += 1
         for at in self.written_arguments:
             leaves[at]._var.storage.version += 1
-        for (place, _), tensor in zip(self.gradients, self.kept_grads, strict=True):
-            (leaves[place]._var if type(place) is int else place).grad = tensor
+        kept = self.kept_grads
+        for k, var in self.outer_leaves:
+            var.grad = kept[k]
+        for k, at in self.argument_leaves:
+            leaves[at]._var.grad = kept[k]
         self.calls += 1
+        if self.tree is None:
+            return self._leaf(self.results[0], storages, leaves)
         return unflatten(self.tree, iter([self._leaf(r, storages, leaves) for r in self.results]))
 
-    def _gradient_memory(self) -> list[int]:
-        """Where gradients go: memory of the plan's own, unless somebody holds what an earlier replay put there."""
+    def _gradient_memory(self, pointers: list[int]) -> None:
+        """Appends where gradients go: memory of the plan's own, unless somebody holds what an earlier replay put
+        there.
+        """
         count, kept = sys.getrefcount, self.kept_grads
-        pointers = []
         for k in range(len(kept)):
-            tensor = kept[k]
+            tensor = kept[k]  # (enumerate would hold a reference of its own)
             # References to the tensor: kept, the leaf's .grad, `tensor`, the argument. To the storage: its Var,
             # `storage`, the argument. To the memory: the array's base and the argument (a NumPy view is one more).
             if tensor is not None:
@@ -195,7 +215,6 @@ class Entry:
                     continue
             tensor = kept[k] = wrap(new_storage(*self.gradient_specs[k]))
             pointers.append(tensor._var.storage.ptr)
-        return pointers
 
     def cleared(self, cleared: list[Any], leaves: Sequence[Any]) -> None:
         """Sets `.grad` to None where the step leaves it so."""
@@ -208,15 +227,18 @@ class Entry:
         tensor: Any = leaves[result.value] if result.kind == "argument" else wrap(storages[result.value])
         for name, attrs in result.chain:
             tensor = view(tensor, name, attrs)
-        if result.kind == "argument":
-            return tensor
-        if result.requires_grad:
-            tensor._var.requires_grad = True
-            tensor._var.fn = Function(_border, {}, (_BORDER_LEAF,), (tensor.spec,), tensor.spec)
+        if result.requires_grad and result.kind != "argument":
+            var = tensor._var
+            var.requires_grad = True
+            specs = result.specs
+            if not specs:
+                specs = result.specs = (tensor.spec,)
+            var.fn = Function(_border, {}, _BORDER_EDGES, specs, specs[0])
         return tensor
 
 
 _BORDER_LEAF = Var(Storage(np.zeros(1, np.float32), (), BY_SHORT["f32"]), (), True)
+_BORDER_EDGES = (_BORDER_LEAF,)
 
 
 def storage_of(slot: Slot, leaves: Sequence[Any]) -> Storage:

@@ -45,15 +45,20 @@ class Slot:
 
 @dataclass
 class Guard:
-    """A fact found while tracing: what `read` gave, which must be what it gives at a replay."""
+    """A fact found while tracing: what `read` gave, which must be what it gives at a replay.
+
+    Attributes:
+        identity: whether it must be the same object, rather than an equal one.
+    """
 
     text: str
     read: Callable[[], Any]
     value: Any
+    identity: bool = False
 
     def holds(self) -> bool:
         """Whether it is still so."""
-        return bool(self.read() == self.value)
+        return self.read() is self.value if self.identity else bool(self.read() == self.value)
 
 
 @dataclass

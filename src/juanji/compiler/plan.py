@@ -63,9 +63,10 @@ class Plan:
     _arena_patches: list[tuple[int, int]] = field(default_factory=list)
     _constants: list[Any] = field(default_factory=list)
     _last: list[int] = field(default_factory=list)
+    _last_results: list[int] = field(default_factory=list)
     _arena: Any = None
 
-    def run(self, pointers: Sequence[int], results: Sequence[int]) -> None:
+    def run(self, pointers: list[int], results: list[int]) -> None:
         """Runs the plan.
 
         Args:
@@ -73,22 +74,25 @@ class Plan:
             results: address of the memory for each output.
         """
         with self._schedule.lock:
-            args, last = self._view, self._last
+            args = self._view
             if self._few is not None:
                 given = [*pointers, *results]
                 for place, i, offset in self._few:
                     args[place] = given[i] + offset
                 self._schedule.run()
                 return
-            for i, pointer in enumerate(pointers):
-                if last[i] != pointer:
-                    last[i] = -1  # for as long as Ctrl-C or a fork may come in between
-                    for place, offset in self._slot_patches[i]:
-                        args[place] = pointer + offset
-                    last[i] = pointer
-            for patches, pointer in zip(self._output_patches, results, strict=True):
-                for place, offset in patches:
-                    args[place] = pointer + offset
+            # Mostly nothing has moved, and two equal lists are compared faster than they are walked over.
+            for last, now, patches in (
+                (self._last, pointers, self._slot_patches),
+                (self._last_results, results, self._output_patches),
+            ):
+                if last != now:
+                    for i, pointer in enumerate(now):
+                        if last[i] != pointer:
+                            last[i] = -1  # for as long as Ctrl-C or a fork may come in between
+                            for place, offset in patches[i]:
+                                args[place] = pointer + offset
+                            last[i] = pointer
             if self.keep_arena or not self.arena_bytes:
                 self._schedule.run()
                 return
@@ -157,6 +161,7 @@ class Plan:
         shareable = self._run is runner(self.target)  # what poisons must see every kernel
         self._schedule = Schedule(self._run, self._table, len(rows), self.target, shareable)
         self._last = [-1] * len(self._slot_patches)
+        self._last_results = [-1] * len(self._output_patches)
         patched = [*self._slot_patches, *self._output_patches]
         few = [(place, i, offset) for i, patches in enumerate(patched) for place, offset in patches]
         self._few = few if len(few) <= FEW_PATCHES and not self.arena_bytes else None

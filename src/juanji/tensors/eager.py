@@ -95,10 +95,10 @@ def execute(op: Op, attrs: Attrs, inputs: Sequence[Any], out: Any) -> Any:
         if storage.array is None:
             raise no_value()
         pointers.append(storage.ptr + out.offset * out.dtype.itemsize)
-        plan.run(pointers, ())
+        plan.run(pointers, [])
         return out
     storage = new_storage(prepared.layout[0].shape, prepared.dtype, prepared.nbytes)
-    plan.run(pointers, (storage.ptr,))
+    plan.run(pointers, [storage.ptr])
     return fresh(storage, prepared.layout)
 
 
