@@ -30,11 +30,12 @@ ARGUMENTS = ("A", "B", "C", "starts", "jobs", "rects", "taps", "a_k", "b_k", "b_
 _INLINE_OPERATIONS = 6
 
 
-def choose_vectors(n: int, target: Target, dtype: str) -> int:
+def choose_vectors(n: int, target: Target, dtype: str, rows: int = 0) -> int:
     """Vectors of a full block of columns that suit `n` columns.
 
     The last block takes just the vectors it needs, so what is avoided is a last block of one vector, whose
-    tile is bound by loads; then code for two kinds of blocks.
+    tile is bound by loads; then code for two kinds of blocks, unless there are no more than so many `rows`, which one
+    tile holds: then the fewest blocks are best.
 
     >>> from juanji.target import Target
     >>> t = Target("avx512", 64, 32, "", "", True)
@@ -45,6 +46,8 @@ def choose_vectors(n: int, target: Target, dtype: str) -> int:
     widest = 4 if target.registers >= 32 else 2
     if needed <= widest:
         return needed
+    if 0 < rows <= tile_rows(widest, target):
+        return min(range(widest, 1, -1), key=lambda nv: (needed % nv == 1, -(-needed // nv)))
     return min(range(widest, 1, -1), key=lambda nv: (needed % nv == 1, needed % nv != 0))
 
 
@@ -93,6 +96,7 @@ class ContractSpec:
     full: bool = True
     epilogue: Expr | None = None
     extras: tuple[tuple[str, str], ...] = ()
+    steps: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPE_BYTES or self.dtype == "b1":
@@ -426,6 +430,13 @@ class _Writer:
         a_off, b_off = b.load_int(tap), b.load_int(tap, 8)
         row_start = b.at(tile.panel, b_off)
         b.emit(f"{tap_next} = getelementptr i8, ptr {tap}, i64 {8 * len(TAP_FIELDS)}")
+        if spec.steps is not None:
+            self._straight(tile, [b.at(address, a_off) for address in addresses], row_start, acc, new)
+            b.jump(step)
+            b.start(step)
+            b.jump(head)
+            b.start(done)
+            return acc
         b.jump(step)
         b.start(step)
         idx_next, row_next, counter_next = b.fresh("x"), b.fresh("b"), b.fresh("k")
@@ -455,6 +466,25 @@ class _Writer:
         b.branch(b.compare("ne", counter_next, 0), step, head)
         b.start(done)
         return acc
+
+    def _straight(self, tile: _Tile, rows: list[str], row: str, sums: list[str], new: list[str]) -> None:
+        """All steps over k of one tap, written out: `sums` in, `new` out."""
+        b, spec = self.b, self.spec
+        assert spec.steps is not None
+        depth, a_k, b_k = spec.steps
+        for k in range(depth):
+            columns = [
+                b.load(spec.dtype, self.lanes, b.at(row, k * b_k + v * b.target.vector_bytes), self._mask(tile, v))
+                for v in range(tile.vectors)
+            ]
+            following = []
+            for i, address in enumerate(rows):
+                factor = b.splat(spec.dtype, self.lanes, b.load(spec.dtype, 1, b.at(address, k * a_k)))
+                for v in range(tile.vectors):
+                    j = i * tile.vectors + v
+                    name = new[j] if k + 1 == depth else ""
+                    following.append(b.fma(spec.dtype, self.lanes, factor, columns[v], sums[j], name))
+            sums = following
 
     # -- results --------------------------------------------------------------------------------------
     def _add(self, tile: _Tile, sums: list[str], places: list[str]) -> list[str]:
