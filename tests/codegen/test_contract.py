@@ -172,6 +172,16 @@ def test_reductions_of_every_length(name: str, k: int) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_steps_written_out(name: str, dtype: str) -> None:
+    target = named(name)
+    size = 4 if dtype == "f32" else 8
+    for n, k in ((3, 1), (target.lanes(dtype), 18)):
+        for m in (1, 5, 29):
+            matmul(target, m, k, n, dtype, vectors=1, steps=(k, size, n * size)).check(target)
+
+
+@pytest.mark.parametrize("name", TARGETS)
 def test_jobs_of_any_size_give_the_same_result(name: str) -> None:
     target = named(name)
     for cut in (1, 4, 6, 7, 12, 40):
@@ -335,6 +345,16 @@ def test_inner_loops_keep_every_sum_in_a_register(name: str) -> None:
                     assert not re.search(r"[xyz]mm.*\(%rsp\)|\(%rsp\).*[xyz]mm", loop), loop
 
 
+def test_steps_written_out_keep_the_sums_in_registers() -> None:
+    target = named("avx512")
+    for tail, full in ((0, True), (1, False)):
+        text = jit.assembly(ContractSpec("f32", 1, tail, full, steps=(18, 4, target.vector_bytes)), target)
+        tiles = [body for body in re.split(r"^\.LBB\S+:", text, flags=re.MULTILINE) if body.count("vfmadd") >= 18]
+        assert tiles
+        for body in tiles:
+            assert not re.search(r"[xyz]mm.*\(%rsp\)|\(%rsp\).*[xyz]mm", body), body
+
+
 def inner_loops(assembly: str) -> list[str]:
     """What lies between a label and a branch back to it, where it multiplies."""
     found = re.findall(r"^(\.LBB\S+):((?:(?!^\.LBB).*\n)*?)\s+j\w+\s+\1\n", assembly, flags=re.MULTILINE)
@@ -344,6 +364,8 @@ def inner_loops(assembly: str) -> list[str]:
 def test_specifications_say_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="dtype is that of numbers, not 'b1'"):
         ContractSpec("b1", 1)
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        ContractSpec("f32", 1, steps=(0, 4, 64))
     with pytest.raises(ValueError, match="tail is 3"):
         ContractSpec("f32", 2, 3)
     with pytest.raises(ValueError, match="full blocks, a partial block"):

@@ -10,6 +10,7 @@ import pytest
 import juanji as jj
 from juanji import target as targets
 from juanji.codegen.contract import ContractSpec
+from juanji.codegen.dot import DotSpec
 from juanji.codegen.loops import LoopSpec
 from juanji.codegen.many import ManySpec
 from juanji.codegen.transpose import TransposeSpec
@@ -45,6 +46,8 @@ def specifications():
         relu = ("max", f, ("add", f, ("acc", f), x(f)), ("const", f, 0.0))
         yield ContractSpec(f, 2, 1, True, relu, ((f, "n"),))
         yield ContractSpec(f, 1, 1, False)
+        yield ContractSpec(f, 1, steps=(3, 4, 64))
+        yield DotSpec(f, relu, ((f, "n"),))
         for kind in ("max", "avg", "max_index", "gather", "max_grad", "index_grad", "avg_grad"):
             yield WindowSpec(kind, f, (2, 2), (2, 2))
         yield TransposeSpec(f, 3)

@@ -142,3 +142,28 @@ def test_plans_can_be_read():
     text = compiled.plans[0].describe()
     assert "mul+sum" in text
     assert "1 kernel calls" in text
+
+
+def test_products_of_few_terms_are_part_of_the_update(kernel_target):
+    """A weight gradient of four examples and the update that reads it are one loop; of five they are two calls."""
+    weight = uniform(64, 40)
+
+    @jj.compile
+    def step(weight, gradient, x):
+        change = gradient.T @ x
+        weight.sub_(change * 0.5)
+        return change
+
+    for count, kernels in ((4, 1), (5, 2)):
+        gradient, x, given = uniform(count, 64), uniform(count, 40), weight.clone()
+        change = step(given, gradient, x)
+        np.testing.assert_allclose(change.numpy(), gradient.numpy().T @ x.numpy(), 1e-5, 1e-6)
+        np.testing.assert_allclose(given.numpy(), weight.numpy() - 0.5 * change.numpy(), 1e-5, 1e-6)
+        assert len(step.plans[-1].calls) == kernels, step.plans[-1].describe()
+
+
+def test_few_rows_need_no_transposed_weights(kernel_target):
+    x, w, b = uniform(4, 64), uniform(20, 64), uniform(20)
+    same(lambda x, w, b: F.relu(F.linear(x, w, b)), x, w, b, kernels=1)
+    same(lambda x, w, b: F.linear(x, w, b), uniform(1, 64), w, b, kernels=1)
+    same(lambda x, w, b: F.linear(x, w, b), uniform(30, 64), w, b)

@@ -75,6 +75,8 @@ class ContractSpec:
         epilogue: expression of ("acc", dtype) and ("load", dtype_i, i) that is stored; None stores the sum.
         extras: (dtype, class) of the epilogue's inputs. Class "n": indexed by the column; "c": laid out as C,
             with the same strides in elements; "m": by the row, as its x (m % mx), for all columns; "s": one scalar.
+        steps: K of every rect, `a_k` and `b_k`, where these are known: the steps over k are then written out one after
+            another. A tile of one vector is bound by loads, and the loop's own come on top of them. None: a loop.
 
     Run-time arguments are the 8-byte slots `ARGUMENTS`, then a pointer for each extra. `a_k`, `b_k` and
     `b_block` are the bytes between successive k of A, k of B and column blocks of B. Chunk c is the rows
@@ -105,6 +107,8 @@ class ContractSpec:
             raise ValueError(f"tail is {self.tail}, but must be 0 to vectors = {self.vectors}")
         if not self.full and not self.tail:
             raise ValueError("a contraction needs full blocks, a partial block, or both")
+        if self.steps is not None and self.steps[0] < 1:
+            raise ValueError(f"a contraction's steps over k are at least 1, not {self.steps[0]}")
         for extra in self.extras:
             if extra[1] not in ("n", "c", "m", "s"):
                 raise ValueError(f"the class of an extra input is 'n', 'c', 'm' or 's', not {extra[1]!r}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from juanji.codegen.contract import ContractSpec, choose_vectors, column_blocks
+from juanji.codegen.contract import ContractSpec, choose_vectors, column_blocks, tile_rows
 from juanji.codegen.dot import DotSpec
 from juanji.codegen.dot import block as dot_block
 from juanji.compiler.access import Access, Buffer, channels_last
@@ -30,7 +30,8 @@ PANEL_BYTES = 512 * 1024
 JOB_WORK = 1_000_000
 #: Matrix products with up to so many columns read B as plain rows.
 PLAIN_COLUMNS = 256
-#: Steps over k that are written out where every tap has as many.
+#: Steps over k that are written out in convolutions of one vector of columns, where every tap has as many and the
+#: sums leave half of the registers free: else some would be kept in memory at the turns.
 UNROLLED = 24
 #: Where the summed dimension is at least so many times the number of rows, dot products are taken of what lies so.
 DOT_ROWS = 8
@@ -115,7 +116,8 @@ def emit(
     extras, extra_refs = extra_operands(lowering, group, operands, c, channel, planar)
     steps = None
     depths = {rect[12] for rect in tables.rects}
-    if vectors == 1 and len(depths) == 1 and 0 < max(depths) <= UNROLLED and anchor.op.name.startswith("conv"):
+    roomy = vectors == 1 and tile_rows(1, target) <= target.registers // 2
+    if roomy and len(depths) == 1 and 0 < max(depths) <= UNROLLED and anchor.op.name.startswith("conv"):
         steps = (max(depths), a_k * item, b_k * item)
     spec = ContractSpec(anchor.dtype, vectors, tail, full, epilogue, extras, steps)
     block = spec.block(target)

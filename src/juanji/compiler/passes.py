@@ -18,6 +18,10 @@ from juanji.graph import Graph, Node, reachable
 from juanji.ops import TABLE
 from juanji.ops.reference import reference
 
+#: Terms of a matrix product up to which computing an element takes no longer than writing it and reading it again; in
+#: results of so many elements at least, for which the time counts.
+SHORT_SUM, SHORT_SUM_ELEMENTS = 4, 1024
+
 Rule = Callable[[Graph, Node, tuple[Node, ...]], Node | None]
 
 
@@ -88,10 +92,34 @@ def find_maxima_again(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Nod
     return graph.node(TABLE["max_pool_grad"], (inputs[0], inputs[1].inputs[0]), attrs, node.spec, node.line)
 
 
+def spell_out_short_sums(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    """A matrix product of few terms an element is elementwise work: writing its result takes longer than computing it.
+    So it may share a loop with what reads it, as the weight gradients of a small batch do with the update.
+    """
+    if node.op is None or node.op.name != "matmul" or len(node.shape) != 2:
+        return None
+    (rows, columns), terms = node.shape, inputs[0].shape[1]
+    if not 0 < terms <= SHORT_SUM or rows * columns < SHORT_SUM_ELEMENTS:
+        return None
+
+    def apply(name: str, values: tuple[Node, ...], **attrs: Any) -> Node:
+        op, given = TABLE[name], tuple(sorted(attrs.items()))
+        return graph.node(op, values, given, op.shape([v.spec for v in values], attrs), node.line)
+
+    total = None
+    for k in range(terms):
+        left = apply("slice", (inputs[0],), bounds=((0, rows, 1), (k, k + 1, 1)))
+        right = apply("slice", (inputs[1],), bounds=((k, k + 1, 1), (0, columns, 1)))
+        term = apply("mul", tuple(apply("expand", (v,), shape=node.shape) for v in (left, right)))
+        total = term if total is None else apply("add", (total, term))
+    return total
+
+
 PASSES: tuple[tuple[str, Rule], ...] = (
     ("fold constants", fold_constants),
     ("drop identities", drop_identities),
     ("find maxima again", find_maxima_again),
+    ("spell out short sums", spell_out_short_sums),
 )
 
 
