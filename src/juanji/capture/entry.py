@@ -36,7 +36,7 @@ def flatten(value: Any, leaves: list[Any]) -> Any:
     """Appends the leaves of nested tuples, lists and dicts to `leaves`; returns the structure (hashable)."""
     kind = type(value)
     if kind is tuple or kind is list:
-        children = []
+        children: list[Any] = []
         for v in value:
             if isinstance(v, TensorBase):
                 leaves.append(v)

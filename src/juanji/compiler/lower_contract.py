@@ -117,7 +117,8 @@ def emit(
     steps = None
     depths = {rect[12] for rect in tables.rects}
     roomy = vectors == 1 and tile_rows(1, target) <= target.registers // 2
-    if roomy and len(depths) == 1 and 0 < max(depths) <= UNROLLED and anchor.op.name.startswith("conv"):
+    slides = anchor.op is not None and anchor.op.name not in ("matmul", "linear") and anchor.dtype[0] == "f"
+    if roomy and slides and len(depths) == 1 and 0 < max(depths) <= UNROLLED:
         steps = (max(depths), a_k * item, b_k * item)
     spec = ContractSpec(anchor.dtype, vectors, tail, full, epilogue, extras, steps)
     block = spec.block(target)
@@ -270,7 +271,12 @@ def matrix_product(lowering: Lowering, group: Group, anchor: Node) -> None:
     batch = anchor.shape[:-2]
     vectors = choose_vectors(n, lowering.target, anchor.dtype)
     block = ContractSpec(anchor.dtype, vectors).block(lowering.target)
-    if not batch and n >= dot_block(lowering.target, anchor.dtype) and _turning_costs_more(m, k, a, b):
+    if (
+        not batch
+        and anchor.dtype[0] == "f"
+        and n >= dot_block(lowering.target, anchor.dtype)
+        and _turning_costs_more(m, k, a, b)
+    ):
         _dot_products(lowering, group, anchor, a, b, c)
         return
     if b.strides[-1] == 1 or n == 1:
