@@ -296,7 +296,7 @@ def logsigmoid(input: Tensor) -> Tensor:
 
     >>> import juanji as jj
     >>> logsigmoid(jj.tensor([-1000.0, 0.0]))
-    tensor([-1000.0000,    -0.6931])
+    tensor([-1.0000e+03, -6.9315e-01])
     """
     floating("logsigmoid", input=input)
     result: Tensor = ew.neg(ew.softplus(ew.neg(input)))
