@@ -135,6 +135,28 @@ def test_gradients_by_differences(gradcheck, rank):
     gradcheck(lambda x: pool["adaptive_avg"](x, 4) ** 2, apart, order=2)
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_max_unpool_is_pytorchs(torch, gradcheck, rank):
+    x = np.random.default_rng(rank).standard_normal((2, 3, *SIZES[rank]))
+    pool, unpool = (getattr(torch.nn.functional, f"max_{n}{rank}d") for n in ("pool", "unpool"))
+    mine = getattr(F, f"max_unpool{rank}d")
+    for kernel, stride, padding in ((2, None, 0), (3, 2, 1)):
+        values, where = pool(torch.tensor(x), kernel, stride, padding, return_indices=True)
+        given = (jj.tensor(values.numpy()), jj.tensor(where.numpy()), kernel, stride, padding)
+        for size in (SIZES[rank], list(x.shape)):
+            same(mine(*given, size), unpool(values, where, kernel, stride, padding, size))
+        gradcheck(lambda v, g=given: mine(v, *g[1:], SIZES[rank]) ** 3, values.numpy(), order=2)
+    even = torch.tensor(x[(slice(None), slice(None), *[slice(0, 4)] * rank)])
+    values, where = pool(even, 2, return_indices=True)
+    same(mine(jj.tensor(values.numpy()), jj.tensor(where.numpy()), 2), unpool(values, where, 2))
+    # What was pooled comes back, and pooling it again gives the same; also unbatched.
+    line = jj.tensor(np.abs(x[0]) + 1)
+    values, where = getattr(F, f"max_pool{rank}d")(line, 2, return_indices=True)
+    back = mine(values, where, 2, output_size=SIZES[rank])
+    np.testing.assert_array_equal(getattr(F, f"max_pool{rank}d")(back, 2).numpy(), values.numpy())
+    np.testing.assert_array_equal(back.numpy()[back.numpy() != 0], line.numpy()[back.numpy() != 0])
+
+
 def plain(x, kernel, stride, padding, reduce):
     """Pooling of one array as a loop over windows; `reduce` gets the values inside and how many the window has."""
     sizes = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip(x.shape, kernel, stride, padding, strict=True)]
@@ -216,6 +238,7 @@ CALLS = {
     "lp2": (2, lambda x: F.lp_pool2d(x, 3, 2)),
     "adaptive_avg2": (2, lambda x: F.adaptive_avg_pool2d(x, (5, 1))),
     "adaptive_max3": (3, lambda x: F.adaptive_max_pool3d(x, (2, 4, 7), return_indices=True)),
+    "unpool2": (2, lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2)),
     "global": (3, lambda x: F.adaptive_avg_pool3d(x, 1)),
 }
 
@@ -264,6 +287,15 @@ WRONG = (
     (lambda: F.adaptive_avg_pool3d(VOLUME, -1), ShapeError, r"output_size=\[-1, -1, -1\] must not be below 0"),
     (lambda: F.adaptive_max_pool1d(LINE, (1, 2)), ShapeError, r"adaptive_max_pool1d: output_size=\(1, 2\)"),
     (lambda: F.adaptive_avg_pool1d(LINE.long(), 1), TypeError, r"adaptive_avg_pool1d: input must be floating point"),
+    (lambda: F.max_unpool1d(LINE, LINE, 2), TypeError, r"max_unpool1d: elements in indices should be of type int64"),
+    (lambda: F.max_unpool1d(LINE, LINE[:, :1].long(), 2), ShapeError, r"shape of indices to be the same .*\[1, 1, 8\]"),
+    (lambda: F.max_unpool1d(LINE, LINE.long() + 16, 2), IndexError, r"max_unpool1d: index 16 is out of bounds"),
+    (
+        lambda: F.max_unpool1d(LINE, LINE.long(), 2, output_size=(18,)),
+        ValueError,
+        r"invalid output_size \[18\].*\[14\] and",
+    ),
+    (lambda: F.max_unpool1d(LINE, LINE.long(), 2, output_size=16), ValueError, r"output_size=16 should be a sequence"),
     (lambda: F.adaptive_avg_pool1d([1.0], 1), TypeError, r"adaptive_avg_pool1d: input must be a Tensor, not list"),
 )
 
@@ -290,6 +322,21 @@ LAYERS = (
     ("AdaptiveMaxPool2d", ((2, 3), True), {}, 2),
     ("AdaptiveMaxPool3d", ((2, 3, None),), {}, 3),
 )
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_unpooling_layers(torch, rank):
+    x = np.random.default_rng(0).standard_normal((2, 3, *SIZES[rank])).astype(np.float32)
+    layers = [
+        (getattr(nn, f"MaxPool{rank}d")(3, 2, 1, return_indices=True), getattr(nn, f"MaxUnpool{rank}d")(3, 2, 1))
+        for nn in (jj.nn, torch.nn)
+    ]
+    assert repr(layers[0][1]) == repr(layers[1][1])
+    mine, theirs = (
+        back(*there(t(x)), output_size=x.shape)
+        for (there, back), t in zip(layers, (jj.tensor, torch.tensor), strict=True)
+    )
+    same(mine, theirs)
 
 
 @pytest.mark.parametrize(("name", "args", "kwargs", "rank"), LAYERS, ids=[row[0] for row in LAYERS])

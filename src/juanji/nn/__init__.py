@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from juanji.nn import activation, conv, dropout, functional, init, patches, pooling
+from juanji.nn import activation, conv, dropout, functional, init, normalisation, patches, pooling
 from juanji.nn.activation import *  # noqa: F403
 from juanji.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
 from juanji.nn.conv import *  # noqa: F403
@@ -10,6 +10,7 @@ from juanji.nn.dropout import *  # noqa: F403
 from juanji.nn.linear import Flatten, Identity, Linear, Unflatten
 from juanji.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
 from juanji.nn.module import Module
+from juanji.nn.normalisation import *  # noqa: F403
 from juanji.nn.parameter import Parameter
 from juanji.nn.patches import *  # noqa: F403
 from juanji.nn.pooling import *  # noqa: F403
@@ -34,5 +35,6 @@ __all__ = [
 __all__ += activation.__all__
 __all__ += conv.__all__
 __all__ += dropout.__all__
+__all__ += normalisation.__all__
 __all__ += patches.__all__
 __all__ += pooling.__all__

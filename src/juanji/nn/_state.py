@@ -66,7 +66,8 @@ def load(module: Module, state_dict: Mapping[str, Any], strict: bool, assign: bo
             key = f"{path}.{name}" if path else name
             expected.add(key)
             if key not in state_dict:
-                missing.append(key)
+                if name not in part._may_miss:
+                    missing.append(key)
                 continue
             value = state_dict[key]
             problem = _mismatch(key, target, value)
@@ -94,7 +95,7 @@ def load(module: Module, state_dict: Mapping[str, Any], strict: bool, assign: bo
 
 
 def _tensor(value: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else T.from_numpy(np.ascontiguousarray(value))
+    return value if isinstance(value, Tensor) else T.from_numpy(np.asarray(value, order="C"))
 
 
 def _mismatch(key: str, target: Tensor, value: Any) -> str:

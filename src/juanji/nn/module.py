@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self, overload
+from typing import Any, ClassVar, Self, overload
 
 from juanji import config
 from juanji.dtypes import DType, as_dtype, float32, float64
@@ -63,6 +63,8 @@ class Module:
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
     _non_persistent: set[str]
+    #: Names of buffers that an old state may lack.
+    _may_miss: ClassVar[frozenset[str]] = frozenset()
     _forward_hooks: OrderedDict[int, Hook]
     _forward_pre_hooks: OrderedDict[int, Hook]
     _backward_hooks: OrderedDict[int, Hook]
@@ -413,12 +415,29 @@ class Module:
         return self
 
     def freeze(self) -> Self:
-        """Stop training all parameters: the same as `requires_grad_(False)`."""
+        """Stop training here and in all modules below: parameters get no gradients, and running statistics stay.
+
+        A frozen normalisation layer that has running statistics uses them and leaves them as they are, whatever
+        `train()` says.
+
+        >>> import juanji as jj
+        >>> layer = jj.nn.BatchNorm1d(2).freeze()
+        >>> _ = layer.train()(jj.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        >>> layer.running_mean, layer.weight.requires_grad
+        (tensor([0., 0.]), False)
+        """
+        for module in self.modules():
+            module._freeze_statistics(True)
         return self.requires_grad_(False)
 
     def unfreeze(self) -> Self:
-        """Train all parameters again."""
+        """Train all parameters again, and let running statistics move in training."""
+        for module in self.modules():
+            module._freeze_statistics(False)
         return self.requires_grad_(True)
+
+    def _freeze_statistics(self, frozen: bool) -> None:
+        """Whether this layer's own statistics stay as they are: only layers that have some do something here."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or with `set_to_none=False` fill them with zeros."""

@@ -340,6 +340,66 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     _pool = staticmethod(F.adaptive_max_pool3d)
 
 
+class _MaxUnpool(Module):
+    """The inverse of max pooling as far as there is one."""
+
+    _pool: ClassVar[Callable[..., Any]]
+    _rank: ClassVar[int]
+
+    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
+        super().__init__()
+        self.kernel_size = numbers(kernel_size, self._rank, "kernel_size", 1)
+        self.stride = numbers(kernel_size if stride is None else stride, self._rank, "stride", 1)
+        self.padding = numbers(padding, self._rank, "padding")
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """Write a batch, or one element of it, back where `indices` say."""
+        output: Tensor = type(self)._pool(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+        return output
+
+    def extra_repr(self) -> str:
+        """The arguments, as PyTorch prints them."""
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """The inverse of `MaxPool1d(return_indices=True)`: see `functional.max_unpool1d`.
+
+    >>> import juanji as jj
+    >>> pool, unpool = jj.nn.MaxPool1d(2, return_indices=True), jj.nn.MaxUnpool1d(2)
+    >>> unpool(*pool(jj.tensor([[1.0, 5.0, 3.0, 2.0]])))
+    tensor([[0., 5., 3., 0.]])
+    """
+
+    _pool = staticmethod(F.max_unpool1d)
+    _rank = 1
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """The inverse of `MaxPool2d(return_indices=True)`: see `functional.max_unpool2d`.
+
+    >>> import juanji as jj
+    >>> jj.nn.MaxUnpool2d(2, stride=(2, 1))
+    MaxUnpool2d(kernel_size=(2, 2), stride=(2, 1), padding=(0, 0))
+    """
+
+    _pool = staticmethod(F.max_unpool2d)
+    _rank = 2
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """The inverse of `MaxPool3d(return_indices=True)`: see `functional.max_unpool3d`.
+
+    >>> import juanji as jj
+    >>> pool, unpool = jj.nn.MaxPool3d(2, return_indices=True), jj.nn.MaxUnpool3d(2)
+    >>> tuple(unpool(*pool(jj.zeros(1, 1, 5, 4, 4)), output_size=(5, 4, 4)).shape)
+    (1, 1, 5, 4, 4)
+    """
+
+    _pool = staticmethod(F.max_unpool3d)
+    _rank = 3
+
+
 __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
@@ -356,4 +416,7 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
 ]

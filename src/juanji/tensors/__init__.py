@@ -48,7 +48,9 @@ from juanji.tensors.creation import (
     zeros_like,
 )
 from juanji.tensors.device import check_device, device
+from juanji.tensors.distances import cosine_similarity, pairwise_distance
 from juanji.tensors.methods import Tensor
+from juanji.tensors.normalisation import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from juanji.tensors.operations import (
     abs,
     allclose,
@@ -113,5 +115,7 @@ __all__ = [
     "zeros", "zeros_like",
 ]  # fmt: skip
 __all__ += tables.__all__
+__all__ += ["batch_norm", "cosine_similarity", "group_norm", "instance_norm", "layer_norm", "pairwise_distance"]
+__all__ += ["rms_norm"]
 __all__ += ["adaptive_avg_pool1d", "adaptive_max_pool1d", "avg_pool1d", "max_pool1d", "max_pool3d"]
 _ = _eager

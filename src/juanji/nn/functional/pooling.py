@@ -19,6 +19,7 @@ from juanji.tensors.pooling import (
     max_pool2d,
     max_pool3d,
 )
+from juanji.tensors.unpooling import max_unpool1d, max_unpool2d, max_unpool3d
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -36,4 +37,7 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
 ]
