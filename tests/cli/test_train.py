@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
@@ -57,6 +60,22 @@ def test_without_json_there_is_a_closing_table_and_a_default_name(juanji, idx_fo
     assert os.listdir(tmp_path) == ["bars-lenet.safetensors"]
     for words in ("class", "accuracy", "compiling", "training", "waiting for data", "bars-lenet.safetensors"):
         assert words in done.stdout
+
+
+def test_threads_are_as_many_as_asked(idx_folder):
+    code = """
+        import sys, juanji
+        def stop(number):
+            sys.exit(f"asked for {number}")
+        juanji.set_num_threads = stop
+        from juanji.cli.main import main
+        main()
+        """
+    arguments = ["train", "--data", str(idx_folder), "--threads", "3"]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments], capture_output=True, text=True, timeout=120
+    )
+    assert "asked for 3" in done.stderr
 
 
 def test_class_names_of_a_known_set_with_own_files(juanji, idx_folder, tmp_path):

@@ -99,6 +99,18 @@ def test_eager_training_is_the_same_on_any_number_of_threads():
     assert all(r == results[0] for r in results[1:])
 
 
+def test_eager_compiled_and_all_targets_agree(use_target):
+    # The same numbers added in another order, twelve steps long: stated for float32.
+    expected = None
+    for name in target.available():
+        use_target(name)
+        for compiled in (True, False):
+            with threads(1):
+                found = np.frombuffer(trained(12, 8, compiled), np.float32)
+            expected = found if expected is None else expected
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-6, err_msg=f"{name}, compiled {compiled}")
+
+
 def _conv(x, w):
     return F.conv2d(x, w, stride=2, padding=1)
 
@@ -415,7 +427,7 @@ def test_an_idle_team_takes_no_processor_time():
 
 
 # -- choosing ---------------------------------------------------------------------------------------------------------
-def fake(monkeypatch, one, several):
+def fake(monkeypatch, one, several, free=True):
     """A schedule of one kernel whose times are given: (seconds alone, seconds on the team)."""
     clock = [0.0]
     monkeypatch.setattr(schedule.time, "perf_counter", lambda: clock[0])
@@ -428,6 +440,7 @@ def fake(monkeypatch, one, several):
     monkeypatch.setattr(schedule.team, "run", lambda *_: advance("several"))
     monkeypatch.setattr(schedule.team, "parallel", lambda: True)
     monkeypatch.setattr(schedule.team, "threads", lambda: 2)
+    monkeypatch.setattr(schedule.system, "processors_free", lambda wanted: free)
     plan = schedule.Schedule(lambda *_: advance("one") and None, np.array([[0, 0, 100]]), 1, target.current(), True)
     return plan, times
 
@@ -453,6 +466,36 @@ def test_small_plans_stay_on_one_thread(monkeypatch):
         plan.run()
     assert not plan.on_team
     assert plan.run is plan._serial
+
+
+def test_short_plans_are_not_tried_while_processors_are_busy(monkeypatch):
+    plan, _ = fake(monkeypatch, 1e-3, 0.6e-3, free=False)
+    together = []
+    monkeypatch.setattr(schedule.team, "run", lambda *_: together.append(1))
+    for _ in range(500):
+        plan.run()
+    assert not together
+    plan, _ = fake(monkeypatch, 1e-3, 0.6e-3)
+    for _ in range(100):
+        plan.run()
+    assert plan.on_team
+    long, _ = fake(monkeypatch, 20e-3, 12e-3, free=False)  # what is a time slice to them?
+    for _ in range(20):
+        long.run()
+    assert long.on_team
+
+
+def test_free_processors_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(system.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(system.os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    file = tmp_path / "loadavg"
+    for text, free in (("0.5 0.4 0.3 1/99 7", 3), ("0.5 0.4 0.3 3/99 7", 1), ("0 0 0 9/99 7", 0), ("?", 9)):
+        file.write_text(text)
+        assert [n for n in range(1, 10) if system.processors_free(n, file)] == list(range(1, free + 1))
+    assert system.processors_free(3, tmp_path / "none")
+    monkeypatch.setattr(system.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    file.write_text("0 0 0 9/99 7")
+    assert system.processors_free(1, file)  # others may run elsewhere
 
 
 def test_long_plans_are_split():

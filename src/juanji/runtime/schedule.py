@@ -7,6 +7,8 @@ The rules, all about time measured on this machine, never about results:
 - A plan whose shared kernels take less than 20 µs in all stays on one thread.
 - For every other plan one thread and the team are timed in turn and the faster is kept. It is timed again when the team
   becomes as slow as one thread was, such as beside a busy neighbour, and now and then while one thread is ahead.
+- A plan of less than 10 ms is not tried on the team while other programs keep the processors busy: a thread of it that
+  must wait for its processor would hold up the run for a time slice.
 - A plan of more than 50 ms is split into several native calls, so that Ctrl-C is answered between them.
 
 Chunks are independent and their number follows from shapes alone: none of this changes a bit of any result.
@@ -39,6 +41,8 @@ WORTH_SHARING = 20e-6
 LONG, PART = 50e-3, 20e-3
 #: How much faster than one thread the team must be.
 AHEAD = 0.97
+#: Seconds below which a plan is tried on the team only while processors are free; when they are looked at again.
+SHORT, LOOK_AGAIN = 10e-3, 50e-3
 #: Runs between two trials (four times as many where one thread is ahead), doubled up to the second number while the
 #: outcome stays the same.
 TRIAL_EVERY = (64, 4096)
@@ -184,14 +188,22 @@ class Schedule:
         return None
 
     def _on_one(self) -> None:
-        """A run on this thread, where the team was slower when last tried."""
+        """A run on this thread, where the team was slower when last tried or its processors were busy."""
+        if self._generation != team.generation():
+            return self._decided_again()
         self._serial()
         self._left -= 1
         if self._left < 0:
             self._start_trial()
+        return None
 
     def _start_trial(self) -> None:
-        turns = 2 if sum(self._seconds) > 5e-3 else 5
+        seconds = sum(self._seconds)
+        if seconds < SHORT and not system.processors_free(team.threads() - 1):
+            self._left = int(LOOK_AGAIN / max(seconds, 1e-6))
+            self.run = self._on_one
+            return
+        turns = 2 if seconds > 5e-3 else 5
         # Taken from the end. The team's first run finds it asleep and does not count.
         self._turns = [True] * (turns + 1) + [False] * turns
         self._samples = ([], [])

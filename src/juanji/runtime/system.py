@@ -135,6 +135,21 @@ def allowed_processors() -> tuple[int, list[str]]:
     return count, reasons
 
 
+def processors_free(wanted: int, file: Path = Path("/proc/loadavg")) -> bool:
+    """Whether at this instant so many processors have nothing to run; also where the system doesn't say.
+
+    A process that may not use all processors can't know whether its own are free.
+    """
+    logical = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) < logical:
+        return True
+    try:
+        running = int(file.read_text(encoding="ascii").split()[3].partition("/")[0])
+    except (OSError, ValueError, IndexError):
+        return True
+    return running + wanted <= logical
+
+
 def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), self_file: Path = Path("/proc/self/cgroup")) -> float | None:
     """How many processors' time the container may use, or None without a limit.
 
