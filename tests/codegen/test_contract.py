@@ -172,6 +172,15 @@ def test_reductions_of_every_length(name: str, k: int) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_tiles_of_few_rows(name: str, most: int) -> None:
+    target = named(name)
+    for m in (1, 2, 3, 4, 9):
+        matmul(target, m, 5, 70, most=most).check(target)
+        matmul(target, m, 5, 6, most=most).check(target)
+
+
+@pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_steps_written_out(name: str, dtype: str) -> None:
     target = named(name)
@@ -366,6 +375,8 @@ def test_specifications_say_what_is_wrong() -> None:
         ContractSpec("b1", 1)
     with pytest.raises(ValueError, match="at least 1, not 0"):
         ContractSpec("f32", 1, steps=(0, 4, 64))
+    with pytest.raises(ValueError, match="at least one row"):
+        ContractSpec("f32", 1, most=-1)
     with pytest.raises(ValueError, match="tail is 3"):
         ContractSpec("f32", 2, 3)
     with pytest.raises(ValueError, match="full blocks, a partial block"):

@@ -77,6 +77,8 @@ class ContractSpec:
             with the same strides in elements; "m": by the row, as its x (m % mx), for all columns; "s": one scalar.
         steps: K of every rect, `a_k` and `b_k`, where these are known: the steps over k are then written out one after
             another. A tile of one vector is bound by loads, and the loop's own come on top of them. None: a loop.
+        most: rows of a tile at most, where there are never more: a larger one would compute rows that are not there.
+            0: as many as fit into the registers.
 
     Run-time arguments are the 8-byte slots `ARGUMENTS`, then a pointer for each extra. `a_k`, `b_k` and
     `b_block` are the bytes between successive k of A, k of B and column blocks of B. Chunk c is the rows
@@ -99,6 +101,7 @@ class ContractSpec:
     epilogue: Expr | None = None
     extras: tuple[tuple[str, str], ...] = ()
     steps: tuple[int, int, int] | None = None
+    most: int = 0
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPE_BYTES or self.dtype == "b1":
@@ -109,13 +112,20 @@ class ContractSpec:
             raise ValueError("a contraction needs full blocks, a partial block, or both")
         if self.steps is not None and self.steps[0] < 1:
             raise ValueError(f"a contraction's steps over k are at least 1, not {self.steps[0]}")
+        if self.most < 0:
+            raise ValueError(f"a tile has at least one row, or 0 for as many as fit, not {self.most}")
         for extra in self.extras:
             if extra[1] not in ("n", "c", "m", "s"):
                 raise ValueError(f"the class of an extra input is 'n', 'c', 'm' or 's', not {extra[1]!r}")
 
     def rows(self, target: Target) -> int:
         """Pixels of the register tile of full blocks: job boundaries at multiples of it waste nothing."""
-        return tile_rows(self.vectors if self.full else self.tail, target)
+        return self.tile(self.vectors if self.full else self.tail, target)
+
+    def tile(self, vectors: int, target: Target) -> int:
+        """Rows of a tile that is `vectors` wide."""
+        rows = tile_rows(vectors, target)
+        return min(rows, self.most) if self.most else rows
 
     def block(self, target: Target) -> int:
         """Columns of a full block."""
@@ -161,8 +171,8 @@ class _Writer:
         self.vtype = vector_type(spec.dtype, self.lanes)
         widths = [v for v in (spec.vectors * spec.full, spec.tail) if v]
         #: Rows (with padding), and bytes of sums, of the largest tile.
-        self.most_rows = _whole_vectors(max(tile_rows(v, builder.target) for v in widths))
-        self.most_bytes = max(tile_rows(v, builder.target) * v for v in widths) * builder.target.vector_bytes
+        self.most_rows = _whole_vectors(max(spec.tile(v, builder.target) for v in widths))
+        self.most_bytes = max(spec.tile(v, builder.target) * v for v in widths) * builder.target.vector_bytes
         self.arg: dict[str, str] = {}
         self.rect: dict[str, str] = {}
 
@@ -286,7 +296,7 @@ class _Writer:
     ) -> None:
         """The loop over tiles of one block; a tile of few rows where few are left."""
         b = self.b
-        rows = tile_rows(vectors, b.target)
+        rows = self.spec.tile(vectors, b.target)
         sizes = sorted({rows, (rows + 1) // 2, 1}, reverse=True)
         types = ("ptr", "i64", "i64", "i64")
         with b.loop(job["m_begin"], job["m_end"], rows, list(zip(types, start, strict=True))) as pixels:

@@ -120,7 +120,11 @@ def emit(
     slides = anchor.op is not None and anchor.op.name not in ("matmul", "linear") and anchor.dtype[0] == "f"
     if roomy and slides and len(depths) == 1 and 0 < max(depths) <= UNROLLED:
         steps = (max(depths), a_k * item, b_k * item)
-    spec = ContractSpec(anchor.dtype, vectors, tail, full, epilogue, extras, steps)
+    # To a power of two, so that a batch a little shorter needs no other kernel.
+    most = 1 << (max((m for m, _ in tables.work), default=1) - 1).bit_length()
+    if most >= tile_rows(vectors, target):
+        most = 0
+    spec = ContractSpec(anchor.dtype, vectors, tail, full, epilogue, extras, steps, most)
     block = spec.block(target)
     blocks = -(-columns // block)
     depth = max((r[12] for r in tables.rects), default=1) or 1
