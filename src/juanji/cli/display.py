@@ -7,53 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.progress import Progress as Bars
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from juanji.cli.output import say
-from juanji.train.loop import Evaluation, Listener, Progress, Report
-
-
-class _Numbers(ProgressColumn):
-    """The numbers beside the step bar."""
-
-    def render(self, task: Task) -> Text:
-        return Text(str(task.fields.get("numbers", "")), style="progress.percentage")
-
-
-class LiveListener(Listener):
-    """Two bars, epochs and steps, with loss, accuracy, pictures a second and time spent waiting for data."""
-
-    def __init__(self, bars: Bars, epochs: int) -> None:
-        self._bars = bars
-        self._epochs = bars.add_task("epochs", total=epochs, numbers="compiling the step ...")
-        self._steps = bars.add_task("steps", total=None, numbers="")
-        self._waiting = 0.0
-
-    def progress(self, progress: Progress) -> None:
-        """Moves the step bar."""
-        self._bars.update(
-            self._epochs,
-            completed=progress.epoch - 1 + progress.step / progress.steps,
-            numbers=f"learning rate {progress.learning_rate:.1e}  "
-            f"waited {self._waiting + progress.seconds_waiting:.1f} s",
-        )
-        self._bars.update(self._steps, completed=progress.step, total=progress.steps, numbers=_numbers(progress))
-
-    def epoch(self, progress: Progress) -> None:
-        """Moves the epoch bar."""
-        self.progress(progress)
-        self._waiting += progress.seconds_waiting
+from juanji.train.bars import Bars, BarsListener, bars
+from juanji.train.listener import Listener, Progress, numbers
+from juanji.train.loop import Evaluation, Report
 
 
 class LineListener(Listener):
@@ -63,34 +23,21 @@ class LineListener(Listener):
         """Prints the line."""
         width = len(str(progress.epochs))
         say(
-            f"epoch {progress.epoch:{width}d}/{progress.epochs}  {_numbers(progress)}  "
+            f"epoch {progress.epoch:{width}d}/{progress.epochs}  {numbers(progress)}  "
             f"waited {progress.seconds_waiting:.2f} s of {progress.seconds:.2f}"
         )
-
-
-def _numbers(progress: Progress) -> str:
-    return f"loss {progress.loss:.4f}  accuracy {progress.accuracy:6.2%}  {progress.images_per_second:7,.0f} images/s"
 
 
 def live() -> AbstractContextManager[Any]:
     """A context that gives bars for `listener` to move, or None where no one watches."""
     if not sys.stderr.isatty():
         return nullcontext(None)
-    return Bars(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None, table_column=Column(ratio=1)),
-        MofNCompleteColumn(),
-        _Numbers(table_column=Column(no_wrap=True)),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        expand=True,  # the bars take what the numbers leave
-    )
+    return bars()
 
 
-def listener(bars: Bars | None, epochs: int) -> Listener:
+def listener(shown: Bars | None, epochs: int) -> Listener:
     """What shows a training's progress in the given bars, or in lines."""
-    return LineListener() if bars is None else LiveListener(bars, epochs)
+    return LineListener() if shown is None else BarsListener(shown, epochs)
 
 
 def closing_table(evaluation: Evaluation, report: Report, console: Console | None = None) -> None:

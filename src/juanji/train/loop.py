@@ -18,6 +18,9 @@ from juanji.runtime import jit
 from juanji.tensors import Tensor, no_grad
 from juanji.train.checkpoint import Checkpointer
 from juanji.train.diagnose import NotFinite, Rewind
+from juanji.train.listener import Listener as Listener
+from juanji.train.listener import Progress as Progress
+from juanji.train.listener import watching
 from juanji.train.state import Batches, Optimizer, Position, Scheduler, Training
 
 #: Seconds between two progress reports. Losses are read only then: reading one waits for nothing, but costs
@@ -29,43 +32,6 @@ _MOST_UNREAD = 256
 
 class TrainingError(RuntimeError):
     """A training that can't go on, such as one whose loss is no number; the message says what to try."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands.
-
-    Attributes:
-        epoch, epochs: the running epoch, from 1, and how many there will be.
-        step, steps: finished steps of this epoch, and how many it has.
-        loss: the mean of this epoch's steps so far.
-        accuracy: the share of this epoch's training pictures so far that were classified rightly.
-        learning_rate: of the last step.
-        images_per_second: over this epoch so far, waiting included.
-        seconds: since this epoch began.
-        seconds_waiting: of these, the time in which the loop waited for data.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    accuracy: float
-    learning_rate: float
-    images_per_second: float
-    seconds: float
-    seconds_waiting: float
-
-
-class Listener:
-    """Told of a training's progress; does nothing. Subclasses show it."""
-
-    def progress(self, progress: Progress) -> None:
-        """About ten times a second."""
-
-    def epoch(self, progress: Progress) -> None:
-        """At the end of each epoch."""
 
 
 @dataclass
@@ -160,7 +126,8 @@ def fit(
         epochs: passes over the batches.
         scheduler: stepped after each batch.
         criterion: the loss, of scores and class numbers.
-        listener: told of the progress.
+        listener: told of the progress. Where none is given, bars show it in a notebook and on a terminal, and
+            nothing does elsewhere; `Listener()` is always silent.
         compiled: false runs the same step eagerly.
         checkpointer: saves after each epoch and when a signal asks to stop, and continues from a checkpoint.
 
@@ -170,7 +137,6 @@ def fit(
         DataError: the checkpoint to continue from is of another training.
         Interrupted: a signal asked to stop; a checkpoint is saved.
     """
-    listener = listener or Listener()
     steps = len(batches)
     if steps < 1:
         raise TrainingError("there are no pictures to train on")
@@ -190,24 +156,25 @@ def fit(
     training = Training(model, optimizer, scheduler, batches)
     rewind = Rewind(training, run, criterion)
     at, source = (Position(), None) if checkpointer is None else checkpointer.begin(training)
-    while at.epoch <= epochs:
-        rewind.remember(at)
-        epoch = _Epoch(at, epochs, steps)
-        try:
-            _run_epoch(epoch, training, source, run, rewind, listener, checkpointer)
-            last = epoch.read()
-        except NotFinite as found:
-            raise TrainingError(rewind.explain(found, epoch.rate)) from None
-        report.epochs.append(last)
-        report.steps += epoch.step - epoch.first
-        report.images += epoch.images
-        report.seconds_waiting += epoch.waiting
-        at, source = Position(at.epoch + 1), None
-        if checkpointer is not None:
-            checkpointer.save(at)
-        listener.epoch(last)
-        if checkpointer is not None and checkpointer.stopping:
-            break
+    with watching(listener, epochs) as told:
+        while at.epoch <= epochs:
+            rewind.remember(at)
+            epoch = _Epoch(at, epochs, steps)
+            try:
+                _run_epoch(epoch, training, source, run, rewind, told, checkpointer)
+                last = epoch.read()
+            except NotFinite as found:
+                raise TrainingError(rewind.explain(found, epoch.rate)) from None
+            report.epochs.append(last)
+            report.steps += epoch.step - epoch.first
+            report.images += epoch.images
+            report.seconds_waiting += epoch.waiting
+            at, source = Position(at.epoch + 1), None
+            if checkpointer is not None:
+                checkpointer.save(at)
+            told.epoch(last)
+            if checkpointer is not None and checkpointer.stopping:
+                break
     if checkpointer is not None:
         checkpointer.finish(epochs)
     report.seconds = time.perf_counter() - begin

@@ -99,7 +99,7 @@ def train(
         recipe: what else is chosen.
         center_ink: whether other pictures are placed as MNIST's digits are before prediction.
         workers: threads that make batches ahead; any number gives the same batches.
-        listener: told of the progress.
+        listener: told of the progress; without one, as `fit` says.
         checkpointer: saves the training as it goes, and continues one.
 
     Raises:
