@@ -1,4 +1,4 @@
-"""Runs every benchmark and rewrites docs/performance.md: 6 to 10 minutes on an otherwise idle machine.
+"""Runs every benchmark and rewrites docs/performance.md: 7 to 11 minutes on an otherwise idle machine.
 
     python benchmarks/run_all.py [--only lenet_step ...] [--quick] [--long]
 
@@ -21,6 +21,7 @@ import race
 QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "lenet_step": ("lenet_step", {}),
     "conv_layers": ("conv_layers", {}),
+    "eager": ("eager", {}),
     "start_up": ("start_up", {}),
     "accuracy": ("accuracy", {}),
     "fashion": ("accuracy", {"fashion": True}),

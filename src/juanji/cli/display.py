@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
 from juanji.cli.output import say
-from juanji.train.bars import Bars, BarsListener, bars
+from juanji.train.bars import BarsListener, bars
 from juanji.train.listener import Listener, Progress, numbers
 from juanji.train.loop import Evaluation, Report
 

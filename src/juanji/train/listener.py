@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,10 +111,8 @@ def notebook() -> Callable[..., Any] | None:
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if shell is None or not hasattr(shell, "kernel"):  # plain Python, or IPython on a terminal
         return None
-    from IPython.display import display
-
-    shown: Callable[..., Any] = display
-    return shown
+    display: Callable[..., Any] = importlib.import_module("IPython.display").display
+    return display
 
 
 @contextmanager
