@@ -401,7 +401,7 @@ class Tensor(Differentiable):
         if not order:
             return self.permute(())
         order[a], order[b] = order[b], order[a]
-        return self.permute(tuple(order))
+        return shapes.permute(self, dims=tuple(order))  # type: ignore[no-any-return]
 
     def t(self) -> Tensor:
         """The transposed matrix."""

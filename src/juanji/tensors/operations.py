@@ -90,7 +90,8 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
         )
     if bias is not None and bias.shape not in ((), (matrix.shape[0],)):
         raise ShapeError(f"linear: bias of shape {show(bias.shape)} must be {show(matrix.shape[:1])}")
-    result = contraction.linear(input.reshape(math.prod(input.shape[:-1]), input.shape[-1]), matrix)
+    rows = input if input.ndim == 2 else input.reshape(math.prod(input.shape[:-1]), input.shape[-1])
+    result = contraction.linear(rows, matrix)
     if bias is not None:
         result = ew.add(result, bias)
     out = (*input.shape[:-1], matrix.shape[0]) if weight.ndim == 2 else input.shape[:-1]

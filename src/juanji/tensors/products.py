@@ -29,6 +29,9 @@ def matmul(input: Any, other: Any) -> Any:
             raise ShapeError(f"matmul: both arguments need at least 1 dimension, but {name} has shape []")
     if input.dtype is not other.dtype:
         raise RuntimeError(f"matmul: expected both tensors to have the same dtype, but {input.dtype} != {other.dtype}")
+    plain = len(input.shape) == len(other.shape) == 2 and input.dtype.is_floating_point
+    if plain and input.shape[1] == other.shape[0]:
+        return contraction.matmul(input, other)
     a = input.reshape(1, -1) if input.ndim == 1 else input
     b = other.reshape(-1, 1) if other.ndim == 1 else other
     if a.shape[-1] != b.shape[-2]:

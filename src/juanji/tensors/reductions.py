@@ -10,6 +10,7 @@ from juanji import dtypes
 from juanji.dtypes import as_dtype
 from juanji.ops import elementwise as ew
 from juanji.ops import reduce as rd
+from juanji.ops.shape import reshape
 from juanji.spec import normal_dim, show
 from juanji.tensors.arithmetic import cast, scalar
 
@@ -35,7 +36,7 @@ def _dims(x: Any, dim: Any) -> tuple[int, ...]:
 def _dropped(result: Any, x: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
     if keepdim or not dims:
         return result
-    return result.reshape(tuple(e for i, e in enumerate(x.shape) if i not in dims))
+    return reshape(result, shape=tuple([e for i, e in enumerate(x.shape) if i not in dims]))
 
 
 def _over(op: Any, x: Any, dim: Any, keepdim: bool) -> Any:
