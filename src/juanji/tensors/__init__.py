@@ -99,13 +99,15 @@ from juanji.tensors.reductions import (
     sum,
     var,
 )
+from juanji.tensors.signal import convolve, correlate
 from juanji.tensors.state import guarded, guarded_flag, hyper, outside_capture, slot
 from juanji.tensors.tables import *  # noqa: F403
 
 __all__ = [
     "Handle", "Tensor", "TensorBase", "abs", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin",
     "as_tensor", "avg_pool2d", "cat", "ceil", "check_device", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
-    "conv_transpose2d", "conv_transpose3d", "cos", "cross_entropy", "device", "dropout", "empty", "empty_like",
+    "conv_transpose2d", "conv_transpose3d",
+    "convolve", "correlate", "cos", "cross_entropy", "device", "dropout", "empty", "empty_like",
     "enable_grad", "equal", "erf", "exp", "eye", "floor", "from_numpy", "full", "full_like", "guarded", "guarded_flag",
     "hyper", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "linear", "linspace", "log",
     "log_softmax", "logsumexp", "manual_seed", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum",

@@ -10,6 +10,7 @@ from juanji.ops import contraction
 from juanji.ops import elementwise as ew
 from juanji.runtime.memory import check_size
 from juanji.spec import Pads, Shape, numbers, show
+from juanji.tensors import algorithms
 from juanji.tensors.base import need_same_dtype, need_tensor
 
 AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
@@ -79,6 +80,7 @@ def convolution(
     padding: Any = 0,
     dilation: Any = 1,
     groups: Any = 1,
+    algorithm: str | None = None,
 ) -> Any:
     """What `conv1d`, `conv2d` and `conv3d` have in common."""
     function = f"conv{rank}d"
@@ -89,12 +91,21 @@ def convolution(
     pads = _pads(function, padding, weight.shape[2:], strides, dilations)
     batched = input.ndim == rank + 2
     images = input if batched else input.unsqueeze(0)
-    result = contraction.conv(images, weight, stride=strides, padding=pads, dilation=dilations, groups=int(groups))
+    attrs = {"stride": strides, "padding": pads, "dilation": dilations, "groups": int(groups)}
+    result = algorithms.apply(algorithm, function, images, weight, **attrs)
     return _finish(result, bias, rank, batched)
 
 
 def conv1d(
-    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    algorithm: str | None = None,
 ) -> Any:
     """One-dimensional cross-correlation, as every framework calls convolution.
 
@@ -108,11 +119,19 @@ def conv1d(
     >>> conv1d(jj.tensor([[[1, 2, 3, 4]]]), jj.tensor([[[1, 0, -1]]]))
     tensor([[[-2, -2]]])
     """
-    return convolution(1, input, weight, bias, stride, padding, dilation, groups)
+    return convolution(1, input, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
 def conv2d(
-    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    algorithm: str | None = None,
 ) -> Any:
     """Two-dimensional cross-correlation, as every framework calls convolution.
 
@@ -120,6 +139,12 @@ def conv2d(
     [N, out, (H + 2p - d(kH - 1) - 1) // s + 1, ...]. `padding` is a number, one for each dimension, 'valid' (none) or
     'same' (the output is as large as the input; where an even kernel makes that odd, the extra zero goes after).
     All tensors have one element type: float32, float64 or an integer type, whose sums wrap round.
+
+    `algorithm` says how: "direct" (what None picks) is the compiled kernel, "im2col" makes a matrix of the windows and
+    multiplies once, "fft" uses Fourier transforms and "reference" plain loops; the last two run outside captured steps
+    only. Integers agree exactly (for "fft" as long as sums stay below 2**52). In floating point each result, and each
+    gradient, lies within eps * T * max|a| * max|b| of the exact one, where eps is the element type's and T the number
+    of products in a sum; for "fft" T counts all elements of the padded image in its channels.
 
     Raises:
         ShapeError: sizes that do not fit, with the numbers. TypeError: not tensors.
@@ -129,11 +154,19 @@ def conv2d(
     >>> conv2d(x, jj.ones(1, 1, 2, 3)).flatten()
     tensor([15., 33.])
     """
-    return convolution(2, input, weight, bias, stride, padding, dilation, groups)
+    return convolution(2, input, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
 def conv3d(
-    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    algorithm: str | None = None,
 ) -> Any:
     """Three-dimensional cross-correlation, as every framework calls convolution.
 
@@ -147,7 +180,7 @@ def conv3d(
     >>> conv3d(jj.ones(1, 2, 4, 5, 6), jj.ones(7, 2, 3, 3, 3)).shape
     (1, 7, 2, 3, 4)
     """
-    return convolution(3, input, weight, bias, stride, padding, dilation, groups)
+    return convolution(3, input, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
 # -- transposed -----------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def execute(op: Op, attrs: Attrs, inputs: Sequence[Any], out: Any) -> Any:
 def _on_host(op: Op, given: dict[str, Any], inputs: Sequence[Any], out: Any, prepared: Prepared) -> Any:
     check_size(prepared.layout[0].shape, prepared.dtype.name)
     arrays = [as_array(t) for t in inputs]
-    value = HOST[op.name](arrays[0], **given) if op.kind == "host" else reference(op.name, arrays, given)
+    value = HOST[op.name](*arrays, **given) if op.kind == "host" else reference(op.name, arrays, given)
     if out is not None:
         as_array(out)[...] = value
         return out

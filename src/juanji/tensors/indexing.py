@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -196,4 +197,5 @@ def host_put(array: Any, index: Places, shape: Any) -> Any:
     return out.reshape(shape)
 
 
-HOST = {"take": host_take, "put": host_put}
+#: What operations of kind "host" compute, on NumPy arrays.
+HOST: dict[str, Callable[..., Any]] = {"take": host_take, "put": host_put}

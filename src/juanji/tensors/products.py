@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 from juanji import dtypes
-from juanji.dtypes import DType
 from juanji.errors import ShapeError
 from juanji.ops import contraction
 from juanji.spec import Shape, broadcast, show
@@ -39,24 +38,17 @@ def matmul(input: Any, other: Any) -> Any:
             f"matmul: shapes {show(input.shape)} and {show(other.shape)} cannot be multiplied: "
             f"{a.shape[-1]} is not {b.shape[-2]}"
         )
-    integer = None if a.dtype.is_floating_point else a.dtype
+    if a.dtype is dtypes.bool_:
+        raise RuntimeError("matmul is not available for bool tensors; cast them to an integer type")
     if b.ndim == 2:
         lead: Shape = a.shape[:-1]
-        result = _multiply(a.reshape(math.prod(lead), a.shape[-1]), b, integer).reshape(*lead, b.shape[-1])
+        result = contraction.matmul(a.reshape(math.prod(lead), a.shape[-1]), b).reshape(*lead, b.shape[-1])
     else:
         batch = broadcast(a.shape[:-2], b.shape[:-2])
         count = math.prod(batch)
         flat_a = a.expand(*batch, *a.shape[-2:]).reshape(count, *a.shape[-2:])
         flat_b = b.expand(*batch, *b.shape[-2:]).reshape(count, *b.shape[-2:])
-        result = _multiply(flat_a, flat_b, integer).reshape(*batch, a.shape[-2], b.shape[-1])
+        result = contraction.matmul(flat_a, flat_b).reshape(*batch, a.shape[-2], b.shape[-1])
     if input.ndim == 1:
         result = result.reshape(*result.shape[:-2], result.shape[-1])
     return result.reshape(result.shape[:-1]) if other.ndim == 1 else result
-
-
-def _multiply(a: Any, b: Any, integer: DType | None) -> Any:
-    if integer is None:
-        return contraction.matmul(a, b)
-    if integer is dtypes.bool_:
-        raise RuntimeError("matmul is not available for bool tensors; cast them to an integer type")
-    return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2).to(integer)
