@@ -79,7 +79,12 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     Raises:
         ShapeError: sizes do not fit. TypeError: not tensors.
     """
-    _check_floating("linear", input=input, weight=weight, bias=bias)
+    for name, value in (("input", input), ("weight", weight), ("bias", bias)):
+        if value is not None or name != "bias":
+            need_tensor(value, name, "linear")
+            if value.dtype is dtypes.bool_:
+                raise RuntimeError(f"linear: {name} must hold numbers, but its dtype is {value.dtype}")
+    need_same_dtype("linear", input=input, weight=weight, bias=bias)
     if weight.ndim not in (1, 2):
         raise ShapeError(f"linear: weight of shape {show(weight.shape)} must have 2 dimensions [out, in]")
     matrix = weight if weight.ndim == 2 else weight.reshape(1, -1)
