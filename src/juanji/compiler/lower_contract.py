@@ -33,6 +33,8 @@ PLAIN_COLUMNS = 256
 #: Steps over k that are written out in convolutions of one vector of columns, where every tap has as many and the
 #: sums leave half of the registers free: else some would be kept in memory at the turns.
 UNROLLED = 24
+#: Where there are no more rows, a kernel with tiles of so many computes few that are not there.
+FEW_ROWS = 4
 #: Where the summed dimension is at least so many times the number of rows, dot products are taken of what lies so.
 DOT_ROWS = 8
 #: (rect, first row, last row, first column block, last column block).
@@ -120,10 +122,8 @@ def emit(
     slides = anchor.op is not None and anchor.op.name not in ("matmul", "linear") and anchor.dtype[0] == "f"
     if roomy and slides and len(depths) == 1 and 0 < max(depths) <= UNROLLED:
         steps = (max(depths), a_k * item, b_k * item)
-    # To a power of two, so that a batch a little shorter needs no other kernel.
-    most = 1 << (max((m for m, _ in tables.work), default=1) - 1).bit_length()
-    if most >= tile_rows(vectors, target):
-        most = 0
+    few = max((m for m, _ in tables.work), default=0) <= FEW_ROWS < tile_rows(vectors, target)
+    most = FEW_ROWS if few else 0
     spec = ContractSpec(anchor.dtype, vectors, tail, full, epilogue, extras, steps, most)
     block = spec.block(target)
     blocks = -(-columns // block)
