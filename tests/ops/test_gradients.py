@@ -77,6 +77,10 @@ def test_relu_gradient_operation(gradcheck):
     gradcheck(ops.TABLE["relu_grad"], SIGNED, POSITIVE)
 
 
+def test_binary_cross_entropy(gradcheck):
+    gradcheck(ops.TABLE["bce"], random.uniform(0.1, 0.9, (3, 5)), random.uniform(0, 1, (3, 5)), order=2)
+
+
 def test_where_and_clamp(gradcheck):
     condition = jj.tensor(random.random((3, 5)) < 0.5)
     gradcheck(lambda a, b: jj.where(condition, a * a, b), SIGNED, random.uniform(1, 2, (5,)), order=2)
@@ -303,6 +307,7 @@ def test_every_differentiable_operation_is_checked_here():
         "max_first",
         "min_first",
         "relu_grad",
+        "bce",
     }
     checked |= {
         "softmax",

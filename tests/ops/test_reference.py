@@ -148,6 +148,12 @@ def test_relu_gradient(kernel_target, dtype):
     assert_exact("relu_grad", np.ones(3, NUMPY[dtype]), np.array([math.nan, -0.0, math.inf], NUMPY[dtype]))
 
 
+def test_binary_cross_entropy(kernel_target):
+    random = np.random.default_rng(4)
+    x, t = np.concatenate([[0, 1, 0, 1], random.random(61)]), np.concatenate([[0, 1, 1, 0], random.random(61)])
+    np.testing.assert_allclose(kernel("bce", [x, t]), reference("bce", [x, t], {}), rtol=1e-13, atol=1e-14)
+
+
 @pytest.mark.parametrize("to", NUMPY)
 @pytest.mark.parametrize("dtype", NUMPY)
 def test_cast(kernel_target, dtype, to):

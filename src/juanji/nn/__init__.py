@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from juanji.nn import activation, conv, dropout, functional, init, normalisation, patches, pooling
+from juanji.nn import activation, conv, dropout, functional, init, loss, normalisation, patches, pooling
 from juanji.nn.activation import *  # noqa: F403
 from juanji.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
 from juanji.nn.conv import *  # noqa: F403
 from juanji.nn.dropout import *  # noqa: F403
 from juanji.nn.linear import Flatten, Identity, Linear, Unflatten
-from juanji.nn.loss import CrossEntropyLoss, MSELoss, NLLLoss
+from juanji.nn.loss import *  # noqa: F403
 from juanji.nn.module import Module
 from juanji.nn.normalisation import *  # noqa: F403
 from juanji.nn.parameter import Parameter
@@ -16,15 +16,12 @@ from juanji.nn.patches import *  # noqa: F403
 from juanji.nn.pooling import *  # noqa: F403
 
 __all__ = [
-    "CrossEntropyLoss",
     "Flatten",
     "Identity",
     "Linear",
-    "MSELoss",
     "Module",
     "ModuleDict",
     "ModuleList",
-    "NLLLoss",
     "Parameter",
     "ParameterList",
     "Sequential",
@@ -35,6 +32,7 @@ __all__ = [
 __all__ += activation.__all__
 __all__ += conv.__all__
 __all__ += dropout.__all__
+__all__ += loss.__all__
 __all__ += normalisation.__all__
 __all__ += patches.__all__
 __all__ += pooling.__all__

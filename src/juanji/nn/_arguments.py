@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+from juanji.errors import ShapeError
 from juanji.spec import numbers
 
 
@@ -34,13 +36,22 @@ def pair(name: str, value: Any, least: int) -> tuple[int, int]:
     return height, width
 
 
-def require_reduction(reduction: object, size_average: object = None, reduce: object = None) -> None:
-    """Refuse a `reduction` that does not exist, and the two arguments it replaced long ago.
+def legacy_reduction(size_average: object, reduce: object, reduction: str, stacklevel: int = 3) -> str:
+    """The `reduction` that two old arguments mean; a warning where one of them is given.
 
     Raises:
-        ValueError: either of these.
+        ValueError: a `reduction` that does not exist.
+
+    >>> legacy_reduction(None, None, "sum")
+    'sum'
     """
     if size_average is not None or reduce is not None:
-        raise ValueError("size_average and reduce are not available: pass reduction='mean', 'sum' or 'none'")
+        averaged, reduced = size_average is None or bool(size_average), reduce is None or bool(reduce)
+        reduction = ("mean" if averaged else "sum") if reduced else "none"
+        warnings.warn(
+            f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.",
+            stacklevel=stacklevel,
+        )
     if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"{reduction!r} is not a valid value for reduction; use 'none', 'mean' or 'sum'")
+        raise ShapeError(f"{reduction!r} is not a valid value for reduction; use 'none', 'mean' or 'sum'")
+    return reduction

@@ -1,6 +1,18 @@
 """The op table. Importing this registers every operation; `TABLE` lists them by name."""
 
-from juanji.ops import contraction, elementwise, patches, pool, reduce, shape, table
+from juanji.ops import contraction, elementwise, losses, patches, pool, reduce, shape, table
 from juanji.ops.core import TABLE, Context, Op
 
-__all__ = ["TABLE", "Context", "Op", "contraction", "elementwise", "patches", "pool", "reduce", "shape", "table"]
+__all__ = [
+    "TABLE",
+    "Context",
+    "Op",
+    "contraction",
+    "elementwise",
+    "losses",
+    "patches",
+    "pool",
+    "reduce",
+    "shape",
+    "table",
+]

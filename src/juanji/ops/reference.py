@@ -90,6 +90,7 @@ _TABLE["erf"] = lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x)
 _TABLE["relu"] = lambda x: np.maximum(x, 0)
 _TABLE["relu_grad"] = lambda g, out: np.where(out <= 0, 0, g).astype(g.dtype)
 _TABLE["softplus"] = lambda x: np.logaddexp(0, x)
+_TABLE["bce"] = lambda x, t: -t * np.maximum(np.log(x), -100) - (1 - t) * np.maximum(np.log1p(-x), -100)
 _TABLE["truncdiv"] = lambda a, b: (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
 _TABLE["and"] = lambda a, b: a & b
 _TABLE["or"] = lambda a, b: a | b
