@@ -15,6 +15,7 @@ from juanji.ops import table
 from juanji.spec import show
 from juanji.tensors import Tensor
 from juanji.tensors.base import need_tensor
+from juanji.tensors.distances import pairwise_distance
 
 
 def _hinge(x: Any) -> Any:
@@ -220,19 +221,6 @@ def multi_margin_loss(
     return reduced(losses if input.ndim == 2 else losses.reshape(()), reduction)
 
 
-def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
-    """The p-norm of x1 - x2 + eps over the last dimension; the tensors broadcast.
-
-    >>> import juanji as jj
-    >>> pairwise_distance(jj.tensor([[3.0, 4.0]]), jj.zeros(1, 2))
-    tensor([5.0000])
-    """
-    need_tensor(x1, "x1", "pairwise_distance")
-    need_tensor(x2, "x2", "pairwise_distance")
-    result: Tensor = (x1 - x2 + eps).norm(p, -1, keepdim)
-    return result
-
-
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -261,7 +249,8 @@ def triplet_margin_loss(
     reduction = legacy_reduction(size_average, reduce, reduction)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
-        return pairwise_distance(a, b, p, eps)
+        result: Tensor = pairwise_distance(a, b, p, eps)
+        return result
 
     return _triplet("triplet_margin_loss", anchor, positive, negative, distance, margin, swap, reduction)
 
@@ -351,6 +340,6 @@ def cosine_embedding_loss(
 
 __all__ = [
     "cosine_embedding_loss", "hinge_embedding_loss", "margin_ranking_loss", "multi_margin_loss",
-    "multilabel_margin_loss", "multilabel_soft_margin_loss", "pairwise_distance", "soft_margin_loss",
+    "multilabel_margin_loss", "multilabel_soft_margin_loss", "soft_margin_loss",
     "triplet_margin_loss", "triplet_margin_with_distance_loss",
 ]  # fmt: skip
