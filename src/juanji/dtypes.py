@@ -120,3 +120,8 @@ def limits(dtype: DType) -> tuple[Any, Any]:
         return -float("inf"), float("inf")
     info = np.iinfo(dtype.numpy)
     return int(info.min), int(info.max)
+
+
+def largest(dtype: DType) -> float:
+    """The largest finite value of a floating point type."""
+    return float(np.finfo(dtype.numpy).max)

@@ -26,6 +26,11 @@ SMOOTH = {
     "sigmoid": (SIGNED,),
     "softplus": (SIGNED,),
     "erf": (SIGNED,),
+    "erfc": (SIGNED,),
+    "atan": (SIGNED,),
+    "asin": (INNER,),
+    "acos": (INNER,),
+    "atan2": (SIGNED, POSITIVE),
     "sin": (SIGNED,),
     "cos": (SIGNED,),
     "add": (SIGNED, POSITIVE),
@@ -246,6 +251,15 @@ def test_tables(gradcheck):
         gradcheck(lambda b, s, i=places, a=attrs: ops.TABLE["scatter"](b, s, i, **a) ** 2, SIGNED, values, order=2)
 
 
+@pytest.mark.parametrize("mode", ["add", "mul", "max", "min", "logaddexp"])
+def test_scans(gradcheck, mode):
+    x = APART.reshape(3, 20)[:, :6]
+    for dim in (0, 1):
+        gradcheck(lambda x, d=dim: ops.TABLE["scan"](x, dim=d, mode=mode, reverse=False) ** 2, x - 2, order=2)
+    if mode == "mul":
+        gradcheck(lambda x: x.cumprod(0), np.array([[2.0, 0.0, 1.0], [3.0, 4.0, 0.0], [5.0, 0.0, 0.0]]))
+
+
 def test_ties_share_gradients_as_in_pytorch():
     x = jj.tensor([2.0, 2.0, 1.0], requires_grad=True)
     x.amax().backward()
@@ -321,6 +335,6 @@ def test_every_differentiable_operation_is_checked_here():
         "take",
     }
     checked |= {"put", "conv", "conv_input_grad", "conv_weight_grad", "matmul", "linear", "max_pool", "avg_pool"}
-    checked |= {"gather", "scatter"}
+    checked |= {"gather", "scatter", "scan"}
     checked |= {"avg_pool_grad", "pool_gather", "pool_scatter"}
     assert {op.name for op in ops.TABLE.values() if any(op.grads)} == checked

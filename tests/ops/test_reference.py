@@ -332,6 +332,44 @@ def test_view_write(kernel_target, dtype):
     assert_exact("view_write", base, whole(4, (143,), dtype), chain=flat)
 
 
+# -- scans ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", NUMPY)
+def test_scan(kernel_target, dtype):
+    for shape, dim in (((5,), 0), ((3, 4, 5), 0), ((3, 4, 5), 1), ((2, 19), 1), ((0, 3), 0), ((3, 0), 0)):
+        for mode in ("add", "mul", "max", "min"):
+            for reverse in (False, True):
+                assert_exact("scan", whole(1, shape, dtype, -2, 3), dim=dim, mode=mode, reverse=reverse)
+
+
+def test_scan_of_logarithms(kernel_target):
+    x = np.array([[1.0, -math.inf, 3.0, 800.0, -800.0], [-math.inf, -math.inf, 2.0, math.inf, 1.0]])
+    attrs = {"dim": 1, "mode": "logaddexp", "reverse": False}
+    np.testing.assert_allclose(kernel("scan", [x], **attrs), reference("scan", [x], attrs), 1e-15)
+
+
+# -- special functions ---------------------------------------------------------------------------------------------
+SPECIAL_ULP = {"atan": 3, "asin": 4, "acos": 4, "atan2": 3, "erfc": 6}
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", SPECIAL_ULP)
+def test_special_functions(kernel_target, name, dtype):
+    random = np.random.default_rng(4)
+    ends = np.array([0.0, -0.0, 1, -1, 0.5, -0.5, math.tan(math.pi / 8), math.inf, -math.inf, math.nan])
+    x = np.concatenate([ends, random.uniform(-1, 1, 4000), random.uniform(-6, 9, 4000)]).astype(NUMPY[dtype])
+    arrays = [x, np.roll(x, 5)] if name == "atan2" else [x]
+    exact = reference(name, [a.astype(np.float64) for a in arrays], {})
+    got = kernel(name, arrays)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(exact))
+    kept = ~np.isnan(exact) & (abs(exact) > np.finfo(NUMPY[dtype]).tiny)
+    unit = np.spacing(abs(exact[kept]).astype(NUMPY[dtype])).astype(np.float64)
+    assert (abs(got[kept] - exact[kept]) / unit).max() <= SPECIAL_ULP[name]
+    if name == "atan2":  # the sign of zero chooses the side
+        zeros = [np.array(z, NUMPY[dtype]) for z in ([0.0, -0.0, 0.0, -0.0], [-0.0, -0.0, 0.0, 0.0])]
+        np.testing.assert_array_equal(np.signbit(kernel(name, zeros)), [False, True, False, True])
+        np.testing.assert_allclose(abs(kernel(name, zeros)), [math.pi, math.pi, 0, 0], 1e-6)
+
+
 # -- tables --------------------------------------------------------------------------------------------------------
 #: (shape of the table, of the index, dimension)
 TABLES = (((5, 7), (3, 7), 0), ((5, 7), (5, 9), 1), ((4, 5, 6), (4, 2, 6), 1), ((9,), (20,), 0), ((3, 4), (0, 4), 0))

@@ -74,7 +74,7 @@ class Lowering:
 
     def lower(self, group: Group) -> None:
         """Lowers one group."""
-        from juanji.compiler import lower_conv, lower_patches, lower_rows, lower_table, lower_window
+        from juanji.compiler import lower_conv, lower_patches, lower_rows, lower_scan, lower_table, lower_window
 
         handlers: dict[str, Callable[[Lowering, Group], None]] = {
             "map": lower_map,
@@ -85,6 +85,7 @@ class Lowering:
             "window": lower_window.lower,
             "write": lower_write,
             "table": lower_table.lower,
+            "scan": lower_scan.lower,
         }
         if group.kind not in handlers:
             raise AssertionError(f"no lowering for {group.kind}")

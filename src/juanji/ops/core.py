@@ -68,8 +68,8 @@ class Op:
         name: as in `docs/` and in printed graphs.
         shape: shape and element type of the output; raises whole-sentence errors.
         kind: the lowering: "map" (elementwise), "reduce", "rows", "contract", "window", "patches" (windows as an
-            array), "table" (gather and scatter), "view", "write", "copy", "source" (no inputs) or "host" (NumPy;
-            refused inside a capture).
+            array), "table" (gather and scatter), "scan", "view", "write", "copy", "source" (no inputs) or "host"
+            (NumPy; refused inside a capture).
         grads: for each input a formula, or None where no gradient flows.
         needs: for each input, what its formula reads: digits name inputs, "o" the output.
         expr: the loop expression (kinds map and source).

@@ -382,3 +382,22 @@ def _scatter(base: Array, source: Array, index: Array, dim: int, mode: str) -> A
             place = (*at[:dim], index[at], *at[dim + 1 :])
             out[place] = source[at] if mode == "set" else combine[mode](out[place], source[at])
     return out
+
+
+@_is("scan")
+def _scan(x: Array, dim: int, mode: str, reverse: bool) -> Array:
+    joined = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum, "logaddexp": np.logaddexp}[mode]
+    line = np.moveaxis(np.flip(x, dim) if reverse else x, dim, 0)
+    out = np.array(line)
+    for i in range(1, len(line)):
+        out[i] = joined(out[i - 1], line[i])
+    out = np.moveaxis(out, 0, dim)
+    return np.ascontiguousarray(np.flip(out, dim) if reverse else out)
+
+
+# -- special functions --------------------------------------------------------------------------------------
+_TABLE["atan"] = np.arctan
+_TABLE["atan2"] = np.arctan2
+_TABLE["asin"] = np.arcsin
+_TABLE["acos"] = np.arccos
+_TABLE["erfc"] = lambda x: np.vectorize(math.erfc, otypes=[x.dtype])(x)

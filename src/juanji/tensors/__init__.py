@@ -10,7 +10,7 @@ from juanji.gradmode import (
 )
 from juanji.tape import Handle
 from juanji.tensors import eager as _eager
-from juanji.tensors import tables
+from juanji.tensors import library as _library
 from juanji.tensors.adaptive import adaptive_avg_pool1d, adaptive_max_pool1d
 from juanji.tensors.base import TensorBase
 from juanji.tensors.convolution import (
@@ -49,6 +49,7 @@ from juanji.tensors.creation import (
 )
 from juanji.tensors.device import check_device, device
 from juanji.tensors.distances import cosine_similarity, pairwise_distance
+from juanji.tensors.library import *  # noqa: F403
 from juanji.tensors.methods import Tensor
 from juanji.tensors.normalisation import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from juanji.tensors.operations import (
@@ -101,7 +102,6 @@ from juanji.tensors.reductions import (
 )
 from juanji.tensors.signal import convolve, correlate
 from juanji.tensors.state import guarded, guarded_flag, hyper, outside_capture, slot
-from juanji.tensors.tables import *  # noqa: F403
 
 __all__ = [
     "Handle", "Tensor", "TensorBase", "abs", "all", "allclose", "amax", "amin", "any", "arange", "argmax", "argmin",
@@ -116,8 +116,8 @@ __all__ = [
     "sigmoid", "sign", "sin", "slot", "softmax", "sqrt", "stack", "std", "sum", "tanh", "tensor", "var", "where",
     "zeros", "zeros_like",
 ]  # fmt: skip
-__all__ += tables.__all__
 __all__ += ["batch_norm", "cosine_similarity", "group_norm", "instance_norm", "layer_norm", "pairwise_distance"]
 __all__ += ["rms_norm"]
 __all__ += ["adaptive_avg_pool1d", "adaptive_max_pool1d", "avg_pool1d", "max_pool1d", "max_pool3d"]
+__all__ = sorted({*__all__, *_library.__all__})
 _ = _eager

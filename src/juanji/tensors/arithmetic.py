@@ -111,11 +111,16 @@ def arithmetic(op: Op, a: Any, b: Any) -> Any:
     if op is ew.sub and any(_is_bool(v) for v in (a, b)):
         raise RuntimeError("subtraction with a bool tensor is not supported; use ^, ~ or logical_not instead")
     if op in (ew.floordiv, ew.rem) and not dtype.is_floating_point:
-        _check_divisor(b)
+        check_divisor(b)
     return op(*together(dtype, a, b))
 
 
-def _check_divisor(b: Any) -> None:
+def check_divisor(b: Any) -> None:
+    """Refuses to divide integers by zero; inside a capture, where values are not known, the quotient is 0.
+
+    Raises:
+        RuntimeError: a divisor is zero.
+    """
     if state.capture is not None and isinstance(b, TensorBase):
         return  # a captured step gives 0
     if not (as_array(b.detach()).all() if isinstance(b, TensorBase) else b):  # type: ignore[attr-defined]
@@ -159,8 +164,6 @@ def power(a: Any, b: Any) -> Any:
             return ew.div(scalar(1, dtype), base)
         if not dtype.is_floating_point:
             return _integer_power(base, b)
-    elif not result_dtype((a, b)).is_floating_point:
-        raise TypeError("pow of integers by a tensor of integers is not available; cast one of them to float32")
     return arithmetic(ew.pow_, a, b)
 
 
@@ -227,6 +230,7 @@ __all__ = [
     "OPERANDS",
     "arithmetic",
     "cast",
+    "check_divisor",
     "check_writable",
     "into",
     "number_dtype",

@@ -244,7 +244,7 @@ def fresh(storage: Storage, layout: Layout) -> Tensor:
     return tensor
 
 
-# -- views --------------------------------------------------------------------------------------------------
+# -- views ------------------------------------------------------------------------------------------------------------
 @functools.lru_cache(maxsize=4096)
 def _view_layout(layout: Layout, name: str, attrs: Attrs) -> tuple[Layout, int] | None:
     """Layout of a view, and how far it begins after the tensor; None where memory order does not allow it."""
@@ -283,7 +283,7 @@ def view(tensor: Any, name: str, attrs: Attrs) -> Tensor | None:
     return result
 
 
-# -- applying operations --------------------------------------------------------------------------------------
+# -- applying operations ----------------------------------------------------------------------------------------------
 #: Runs one operation on memory: (op, attributes, inputs, output or None) -> output. Set by `juanji.tensors.eager`.
 Executor = Callable[[Op, Attrs, Sequence[Any], Any], Any]
 _execute: Executor | None = None
@@ -417,7 +417,7 @@ set_output_maker(_saved_output)
 MOVED_BYTES = 2**20
 
 
-# -- writing --------------------------------------------------------------------------------------------------
+# -- writing ----------------------------------------------------------------------------------------------------------
 def write(target: Any, value: Any) -> None:
     """Writes `value` (same shape and element type) through `target`: memory, version and history.
 

@@ -183,7 +183,7 @@ def conv3d(
     return convolution(3, input, weight, bias, stride, padding, dilation, groups, algorithm)
 
 
-# -- transposed -----------------------------------------------------------------------------------------------------
+# -- transposed -------------------------------------------------------------------------------------------------------
 def transposed(
     rank: int,
     input: Any,

@@ -218,7 +218,7 @@ def linspace(start: float, end: float, steps: int, *, dtype: Any = None, require
     return _new(np.linspace(start, end, steps).astype(kind.numpy), kind, requires_grad)
 
 
-# -- random -------------------------------------------------------------------------------------------------------
+# -- random -----------------------------------------------------------------------------------------------------------
 #: What dropout and captured random numbers read: the Philox key and the number of draws so far.
 counter: dict[str, Tensor] = {}
 
@@ -336,7 +336,7 @@ def randn_like(input: Tensor, **kwargs: Any) -> Tensor:
     return randn(input.shape, dtype=kwargs.get("dtype") or input.dtype)
 
 
-# -- from other tensors ---------------------------------------------------------------------------------------------
+# -- from other tensors -----------------------------------------------------------------------------------------------
 def _several(tensors: Any, name: str) -> list[Any]:
     items = list(tensors)
     if not items:

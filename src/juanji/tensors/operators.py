@@ -8,9 +8,8 @@ from juanji import dtypes
 from juanji.dtypes import DType
 from juanji.ops import elementwise as ew
 from juanji.tensors import arithmetic as ar
-from juanji.tensors import reductions, tables
+from juanji.tensors import reductions
 from juanji.tensors.base import TensorBase
-from juanji.tensors.public import METHODS
 
 
 def _operator(op: Any) -> tuple[Any, Any, Any]:
@@ -34,9 +33,12 @@ def _operator(op: Any) -> tuple[Any, Any, Any]:
 
 
 def _named(op: Any, method: str, text: str, alpha: bool = False) -> tuple[Any, Any]:
+    pair = method in ("maximum", "minimum")
+
     def forward(self: Any, other: Any, *, alpha: float = 1) -> Any:
-        if not isinstance(other, ar.OPERANDS):
-            raise TypeError(f"{method}: other must be a Tensor or a number, not {type(other).__name__}")
+        if not isinstance(other, TensorBase if pair else ar.OPERANDS):
+            wanted = "a Tensor" if pair else "a Tensor or a number"
+            raise TypeError(f"{method}: other must be {wanted}, not {type(other).__name__}")
         return ar.scaled(op, self, other, alpha)
 
     def inplace(self: Any, other: Any, *, alpha: float = 1) -> Any:
@@ -138,7 +140,7 @@ def install(cls: type[Any]) -> None:
         setattr(cls, method, _caster(dtype))
     for name in reductions.METHODS:
         setattr(cls, name, getattr(reductions, name))
-    for name, function in {**_METHODS, **METHODS}.items():
+    for name, function in _METHODS.items():
         setattr(cls, name, function)
 
 
@@ -235,4 +237,3 @@ _METHODS = {
     "softmax": reductions.softmax,
     "log_softmax": reductions.log_softmax,
 }
-_ = tables

@@ -63,3 +63,8 @@ def refuse_out(name: str, kwargs: dict[str, Any]) -> None:
     """
     if kwargs.pop("out", None) is not None:
         raise TypeError(f"{name}: out= is not available; assign the result, or use copy_() or an in-place form")
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether `value` is a tensor."""
+    return isinstance(value, TensorBase)

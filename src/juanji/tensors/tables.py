@@ -18,8 +18,8 @@ from juanji.ops import shape as shapes
 from juanji.ops import table
 from juanji.spec import Shape, broadcast, normal_dim, show
 from juanji.tensors.arithmetic import NUMBERS, cast, scalar
-from juanji.tensors.base import TensorBase, as_array, need_tensor
-from juanji.tensors.public import public
+from juanji.tensors.base import as_array, need_tensor
+from juanji.tensors.public import is_tensor, public
 
 _REDUCTIONS = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min", "mean": "add"}
 
@@ -133,7 +133,7 @@ def combine(input: Any, d: int, index: Any, src: Any, mode: str) -> Any:
 def _scatter_arguments(function: str, input: Any, dim: int, index: Any, src: Any) -> tuple[int, Any, Any]:
     places = index64(function, index)
     d = normal_dim(dim, input.ndim)
-    if not isinstance(src, TensorBase):
+    if not is_tensor(src):
         if not isinstance(src, NUMBERS):
             raise TypeError(f"{function}: src must be a Tensor or a number, not {type(src).__name__}")
         src = scalar(src, input.dtype).expand(places.shape)
@@ -224,7 +224,7 @@ def highest(dtype: Any) -> Any:
     return dtypes.limits(dtype)[1]
 
 
-# -- whole slices ---------------------------------------------------------------------------------------------------
+# -- whole slices -----------------------------------------------------------------------------------------------------
 def _vector(function: str, input: Any, dim: int, index: Any) -> tuple[int, Any]:
     places = index64(function, index)
     if places.ndim > 1:
@@ -319,7 +319,7 @@ def one_value(function: str, input: Any, value: Any) -> Any:
     Raises:
         RuntimeError: a tensor with dimensions, or a fraction for integers.
     """
-    if isinstance(value, TensorBase):
+    if is_tensor(value):
         if value.shape:
             raise RuntimeError(
                 f"{function}: only supports a 0-dimensional value tensor, but its shape is {show(value.shape)}"
@@ -334,7 +334,7 @@ def one_value(function: str, input: Any, value: Any) -> Any:
     return scalar(value, input.dtype)
 
 
-# -- flat indices ---------------------------------------------------------------------------------------------------
+# -- flat indices -----------------------------------------------------------------------------------------------------
 def wrapped(index: Any, size: int) -> Any:
     """Negative indices counted from the end."""
     return ew.where(ew.lt(index, scalar(0, dtypes.int64)), ew.add(index, scalar(size, dtypes.int64)), index)
@@ -390,7 +390,7 @@ def _but(shape: Shape, d: int) -> Shape:
     return tuple(1 if k == d else e for k, e in enumerate(shape))
 
 
-# -- masks ----------------------------------------------------------------------------------------------------------
+# -- masks ------------------------------------------------------------------------------------------------------------
 def _mask(function: str, mask: Any) -> Any:
     need_tensor(mask, "mask", function)
     if mask.dtype is not dtypes.bool_:
