@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from juanji.tensors import elementary, pairs, scans, shaping, tables
+from juanji.tensors import diagonals, elementary, joining, pairs, scans, shaping, tables
 from juanji.tensors.base import need_tensor
+from juanji.tensors.diagonals import *  # noqa: F403
 from juanji.tensors.elementary import *  # noqa: F403
+from juanji.tensors.joining import *  # noqa: F403
 from juanji.tensors.methods import Tensor
 from juanji.tensors.pairs import *  # noqa: F403
 from juanji.tensors.public import METHODS, refuse_out
@@ -54,6 +56,5 @@ def _function(name: str) -> Any:
 
 globals().update({name: _function(name) for name in _FUNCTIONS})
 divide = pairs.div
-__all__ = sorted(
-    {"divide", *_FUNCTIONS, *(name for m in (elementary, pairs, scans, shaping, tables) for name in m.__all__)}
-)
+_MODULES = (diagonals, elementary, joining, pairs, scans, shaping, tables)
+__all__ = sorted({"divide", *_FUNCTIONS, *(name for module in _MODULES for name in module.__all__)})

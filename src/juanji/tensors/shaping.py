@@ -10,10 +10,9 @@ from juanji.errors import BoundsError, ShapeError
 from juanji.ops import elementwise as ew
 from juanji.ops import shape as shapes
 from juanji.ops import table
-from juanji.ops.reduce import positions
 from juanji.spec import broadcast, normal_dim, show
 from juanji.tensors.arithmetic import cast, scalar
-from juanji.tensors.base import as_array, need_tensor
+from juanji.tensors.base import as_array
 from juanji.tensors.public import is_tensor, public
 from juanji.tensors.tables import spread
 
@@ -162,12 +161,14 @@ def repeat_interleave(
 
 
 # -- turning over -----------------------------------------------------------------------------------------------------
-def _picked(input: Any, d: int, index: Any) -> Any:
+def picked(input: Any, d: int, index: Any) -> Any:
+    """The slices along `d` that a vector of indices names, unchecked."""
     shape = (*input.shape[:d], index.shape[0], *input.shape[d + 1 :])
     return table.gather(input, spread(index, shape, d), dim=d)
 
 
-def _counting(count: int) -> Any:
+def counting(count: int) -> Any:
+    """0, 1, 2 ... (int64)."""
     return ew.iota(shape=(count,), dtype="i64")
 
 
@@ -178,7 +179,7 @@ def flip(input: Any, *args: Any, dims: Any = None) -> Any:
     for d in _distinct("flip", list(_given(args)) if dims is None else dims, input.ndim):
         if input.shape:
             last = scalar(input.shape[d] - 1, dtypes.int64)
-            result = _picked(result, d, ew.sub(last, _counting(input.shape[d])))
+            result = picked(result, d, ew.sub(last, counting(input.shape[d])))
     return ew.copy(result) if result is input else result
 
 
@@ -385,255 +386,10 @@ def unfold(input: Any, dimension: int, size: int, step: int) -> Any:
     if not input.shape:
         return input.reshape(1)[:size]
     count = (extent - size) // step + 1
-    starts = ew.mul(_counting(count), scalar(step, dtypes.int64)).reshape(count, 1)
-    index = ew.add(starts, _counting(size)).reshape(-1)
+    starts = ew.mul(counting(count), scalar(step, dtypes.int64)).reshape(count, 1)
+    index = ew.add(starts, counting(size)).reshape(-1)
     shape = (*input.shape[:d], count, size, *input.shape[d + 1 :])
-    return movedim(_picked(input, d, index).reshape(shape), d + 1, -1)
-
-
-# -- diagonals and triangles ------------------------------------------------------------------------------------------
-def _diagonal_places(rows: int, columns: int, offset: int) -> tuple[int, int, int]:
-    """First row, first column and length of a diagonal."""
-    row, column = max(-offset, 0), max(offset, 0)
-    return row, column, max(0, min(rows - row, columns - column))
-
-
-@public()
-def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-    """A view of the diagonal of two dimensions, as a new last dimension."""
-    a, b = normal_dim(dim1, input.ndim, "dim1"), normal_dim(dim2, input.ndim, "dim2")
-    if a == b:
-        raise ShapeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    x = movedim(input, (a, b), (-2, -1))
-    rows, columns = x.shape[-2:]
-    row, column, length = _diagonal_places(rows, columns, int(offset))
-    lead = tuple(x.shape[:-2])
-    if not length:
-        return x.reshape(*lead, rows * columns)[..., :0]
-    # Steps of one row and one column are steps of `columns + 1` in the rows laid end to end.
-    flat = x.reshape(*lead, rows * columns)
-    start = row * columns + column
-    return flat[..., start : start + (length - 1) * (columns + 1) + 1 : columns + 1]
-
-
-@public()
-def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
-    """The last dimension as the diagonal of a new matrix of dimensions `dim1` and `dim2`."""
-    if not input.shape:
-        raise BoundsError("diag_embed: input must have at least one dimension")
-    rank = input.ndim + 1
-    a, b = normal_dim(dim1, rank, "dim1"), normal_dim(dim2, rank, "dim2")
-    if a == b:
-        raise ShapeError(f"diag_embed: dim1={dim1} and dim2={dim2} must be different")
-    size = input.shape[-1] + abs(int(offset))
-    result = input.new_zeros((*input.shape[:-1], size, size))
-    row, column, length = _diagonal_places(size, size, int(offset))
-    start = row * size + column
-    if length and result.numel():
-        flat = (*input.shape[:-1], size * size)
-        bounds = (*((0, e, 1) for e in flat[:-1]), (start, start + (length - 1) * (size + 1) + 1, size + 1))
-        chain = (("reshape", (("shape", flat),)), ("slice", (("bounds", bounds),)))
-        result = shapes.view_write(result, input, chain=chain)
-    return movedim(result, (-2, -1), (a, b))
-
-
-@public()
-def diag(input: Any, diagonal: int = 0) -> Any:
-    """The diagonal of a matrix as a copy, or a matrix with the given diagonal."""
-    if input.ndim == 1:
-        return diag_embed(input, diagonal)
-    if input.ndim != 2:
-        raise ShapeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
-    return ew.copy(globals()["diagonal"](input, diagonal))
-
-
-@public()
-def diagflat(input: Any, offset: int = 0) -> Any:
-    """A matrix whose diagonal are all elements."""
-    return diag_embed(input.reshape(-1), offset)
-
-
-@public()
-def trace(input: Any) -> Any:
-    """The sum of the diagonal of a matrix."""
-    if input.ndim != 2:
-        raise ShapeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
-    return diagonal(input).sum()
-
-
-def _triangle(name: str, below: bool) -> Any:
-    def operation(input: Any, diagonal: int = 0) -> Any:
-        if input.ndim < 2:
-            raise ShapeError(f"{name}: input tensor must have at least 2 dimensions")
-        rows, columns = (positions(input.shape, input.ndim - 2 + k) for k in (0, 1))
-        limit = ew.add(rows, scalar(int(diagonal), dtypes.int64))
-        kept = ew.le(columns, limit) if below else ew.ge(columns, limit)
-        return ew.where(kept, input, scalar(0, input.dtype))
-
-    operation.__name__ = name
-    operation.__doc__ = f"The {'lower' if below else 'upper'} triangle of matrices from `diagonal`; zeros elsewhere."
-    return public(inplace=True)(operation)
-
-
-tril, triu = _triangle("tril", True), _triangle("triu", False)
-
-
-# -- regions replaced: copies -----------------------------------------------------------------------------------------
-def _replaced(function: str, input: Any, src: Any, place: Any) -> Any:
-    need_tensor(src, "src", function)
-    result = ew.copy(input)
-    region = place(result)
-    if region.shape != src.shape:
-        raise ShapeError(f"{function}: expected src to have a size equal to the slice, {show(region.shape)}")
-    region.copy_(src)
-    return result
-
-
-@public()
-def select_scatter(input: Any, src: Any, dim: int, index: int) -> Any:
-    """A copy with slice `index` along `dim` replaced."""
-    return _replaced("select_scatter", input, src, lambda t: select(t, dim, index))
-
-
-@public()
-def slice_scatter(input: Any, src: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
-    """A copy with a range of slices along `dim` replaced."""
-    d = normal_dim(dim, input.ndim)
-    return _replaced("slice_scatter", input, src, lambda t: t[(slice(None),) * d + (slice(start, end, step),)])
-
-
-@public()
-def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-    """A copy with a diagonal replaced."""
-    a, b = normal_dim(dim1, input.ndim, "dim1"), normal_dim(dim2, input.ndim, "dim2")
-    place = diagonal(input.detach(), offset, dim1, dim2)
-    need_tensor(src, "src", "diagonal_scatter")
-    if place.shape != src.shape:
-        raise ShapeError(f"diagonal_scatter: expected src to have a size equal to the slice, {show(place.shape)}")
-    rows, columns = positions(input.shape, a), positions(input.shape, b)
-    hit = ew.eq(ew.sub(columns, rows), scalar(int(offset), dtypes.int64))
-    row, _, length = _diagonal_places(input.shape[a], input.shape[b], int(offset))
-    if not length:
-        return ew.copy(input)
-    # The element of row r is src[.., r - first row]: read by position along the rows, elsewhere anything.
-    places = ew.sub(_counting(input.shape[a]), scalar(row, dtypes.int64))
-    places = ew.minimum(ew.maximum(places, scalar(0, dtypes.int64)), scalar(length - 1, dtypes.int64))
-    wide = movedim(_picked(src, src.ndim - 1, places).unsqueeze(-1), (-2, -1), (a, b))
-    return ew.where(hit, cast(wide, input.dtype), input)
-
-
-# -- joining ----------------------------------------------------------------------------------------------------------
-def _all(function: str, tensors: Any) -> list[Any]:
-    given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
-    for i, t in enumerate(given):
-        need_tensor(t, f"tensors[{i}]", function)
-    return list(given)
-
-
-def _at_least(name: str, rank: int) -> Any:
-    def one(x: Any) -> Any:
-        if rank == 3 and x.ndim == 2:
-            return x.unsqueeze(-1)
-        if rank == 3 and x.ndim == 1:
-            return x.reshape(1, -1, 1)
-        return x if x.ndim >= rank else x.reshape((1,) * (rank - x.ndim) + tuple(x.shape))
-
-    def operation(*tensors: Any) -> Any:
-        if len(tensors) == 1 and is_tensor(tensors[0]):
-            return one(tensors[0])
-        return tuple(one(t) for t in _all(name, tensors))
-
-    operation.__name__, operation.__doc__ = name, f"Views with at least {rank} dimensions."
-    return operation
-
-
-atleast_1d, atleast_2d, atleast_3d = (_at_least(f"atleast_{n}d", n) for n in (1, 2, 3))
-
-
-def _joined(name: str, tensors: Any, rank: int, dim: int) -> Any:
-    from juanji.tensors.creation import cat
-
-    if is_tensor(tensors):
-        raise TypeError(f"{name}: tensors must be a sequence of tensors, not one Tensor")
-    given = _all(name, (list(tensors),))
-    if not given:
-        raise ShapeError(f"{name} expects a non-empty TensorList")
-    raised = [{1: atleast_1d, 2: atleast_2d, 3: atleast_3d}[rank](t) for t in given]
-    return cat(raised, 0 if name == "hstack" and raised[0].ndim == 1 else dim)
-
-
-def hstack(tensors: Any) -> Any:
-    """Joins along the second dimension (vectors along their only one)."""
-    return _joined("hstack", tensors, 1, 1)
-
-
-def vstack(tensors: Any) -> Any:
-    """Joins along the first dimension, vectors as rows."""
-    return _joined("vstack", tensors, 2, 0)
-
-
-def dstack(tensors: Any) -> Any:
-    """Joins along the third dimension."""
-    return _joined("dstack", tensors, 3, 2)
-
-
-def column_stack(tensors: Any) -> Any:
-    """Joins along the second dimension, vectors as columns."""
-    return hstack([t.reshape(-1, 1) if t.ndim < 2 else t for t in _all("column_stack", (list(tensors),))])
-
-
-def meshgrid(*tensors: Any, indexing: str = "ij") -> Any:
-    """The coordinates of all points of a grid; `indexing` "xy" exchanges the first two dimensions."""
-    given = _all("meshgrid", tensors)
-    if indexing not in ("ij", "xy"):
-        raise ShapeError(f"meshgrid: indexing must be one of 'xy' or 'ij', but received: {indexing}")
-    if not given:
-        raise ShapeError("meshgrid expects a non-empty TensorList")
-    if any(t.ndim > 1 for t in given):
-        raise ShapeError("meshgrid: expected 0D or 1D tensors")
-    if any(t.dtype is not given[0].dtype for t in given):
-        raise ShapeError("meshgrid expects all tensors to have the same dtype")
-    order = list(range(len(given)))
-    if indexing == "xy" and len(given) > 1:
-        order[:2] = [1, 0]
-    sizes = tuple(given[i].numel() for i in order)
-    result = []
-    for i, t in enumerate(given):
-        at = order.index(i)
-        result.append(t.reshape(tuple(t.numel() if k == at else 1 for k in range(len(given)))).expand(sizes))
-    return tuple(result)
-
-
-def cartesian_prod(*tensors: Any) -> Any:
-    """All combinations of the elements of some vectors, as rows."""
-    given = _all("cartesian_prod", tensors)
-    if any(t.ndim != 1 for t in given):
-        raise ShapeError("cartesian_prod: expected vectors")
-    if len(given) == 1:
-        return given[0]
-    from juanji.tensors.creation import stack
-
-    return stack([m.reshape(-1) for m in meshgrid(*given)], 1)
-
-
-def block_diag(*tensors: Any) -> Any:
-    """Matrices along the diagonal of a larger one."""
-    given = _all("block_diag", tensors)
-    if any(t.ndim > 2 for t in given):
-        raise ShapeError("block_diag: input tensors must have two or fewer dimensions")
-    from juanji.dtypes import promote
-
-    blocks = [atleast_2d(t) for t in given]
-    kind = blocks[0].dtype
-    for t in blocks:
-        kind = promote(kind, t.dtype)
-    rows, columns = sum(t.shape[0] for t in blocks), sum(t.shape[1] for t in blocks)
-    result, r, c = cast(blocks[0], kind).new_zeros((rows, columns)), 0, 0
-    for t in blocks:
-        bounds = ((r, r + t.shape[0], 1), (c, c + t.shape[1], 1))
-        result = shapes.view_write(result, cast(t, kind), chain=(("slice", (("bounds", bounds),)),))
-        r, c = r + t.shape[0], c + t.shape[1]
-    return result
+    return movedim(picked(input, d, index).reshape(shape), d + 1, -1)
 
 
 @public()
@@ -682,13 +438,46 @@ unbind_copy, unfold_copy, view_copy = map(_copying, ("unbind", "unfold", "view")
 split_with_sizes_copy = _copying("split_with_sizes")
 unsafe_split, unsafe_chunk = split, chunk
 
+
 __all__ = [
-    "adjoint", "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_to", "cartesian_prod", "chunk",
-    "column_stack", "constant_pad_nd", "diag", "diag_embed", "diagflat", "diagonal", "diagonal_copy",
-    "diagonal_scatter", "dsplit", "dstack", "expand_copy", "flip", "fliplr", "flipud", "hsplit", "hstack", "meshgrid",
-    "moveaxis", "movedim", "narrow", "narrow_copy", "permute_copy", "ravel", "repeat_interleave", "roll",
-    "rot90", "select", "select_scatter", "slice_scatter", "split", "split_with_sizes", "split_with_sizes_copy",
-    "squeeze_copy", "sum_to_size", "swapaxes", "swapdims", "t_copy", "tensor_split", "tile", "trace",
-    "transpose_copy", "tril", "triu", "unbind", "unbind_copy", "unfold_copy", "unsafe_chunk", "unsafe_split",
-    "unsqueeze_copy", "view_copy", "vsplit", "vstack",
-]  # fmt: skip
+    "adjoint",
+    "broadcast_to",
+    "chunk",
+    "constant_pad_nd",
+    "diagonal_copy",
+    "dsplit",
+    "expand_copy",
+    "flip",
+    "fliplr",
+    "flipud",
+    "hsplit",
+    "moveaxis",
+    "movedim",
+    "narrow",
+    "narrow_copy",
+    "permute_copy",
+    "ravel",
+    "repeat_interleave",
+    "roll",
+    "rot90",
+    "select",
+    "split",
+    "split_with_sizes",
+    "split_with_sizes_copy",
+    "squeeze_copy",
+    "sum_to_size",
+    "swapaxes",
+    "swapdims",
+    "t_copy",
+    "tensor_split",
+    "tile",
+    "transpose_copy",
+    "unbind",
+    "unbind_copy",
+    "unfold_copy",
+    "unsafe_chunk",
+    "unsafe_split",
+    "unsqueeze_copy",
+    "view_copy",
+    "vsplit",
+]
