@@ -162,8 +162,8 @@ def losses(result: dict[str, Any]) -> list[str]:
         return []
     ratios = sorted(row["ratio"] for row in slower)
     return [
-        f"Eager operations on tensors of a few elements, {len(slower)} of {len(result['rows'])} lines: {ratios[0]:.2f}x to "
-        f"{ratios[-1]:.2f}x of PyTorch, the median {statistics.median(ratios):.2f}x."
+        f"Eager operations on tensors of a few elements, {len(slower)} of {len(result['rows'])} lines: "
+        f"{ratios[0]:.2f}x to {ratios[-1]:.2f}x of PyTorch, the median {statistics.median(ratios):.2f}x."
     ]
 
 
