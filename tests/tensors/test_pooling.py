@@ -174,14 +174,15 @@ def plain(x, kernel, stride, padding, reduce):
 def test_integers_exactly(rank, dtype):
     low, high = (0, 200) if dtype is np.uint8 else (-100, 100)
     x = np.random.default_rng(rank).integers(low, high, (1, 2, *SIZES[rank])).astype(dtype)
-    arguments = ((3, 2, 3)[:rank], (2, 1, 2)[:rank], (1, 1, 0)[:rank])
-    largest = getattr(F, f"max_pool{rank}d")(jj.tensor(x), *arguments).numpy()
-    means = getattr(F, f"avg_pool{rank}d")(jj.tensor(x), *arguments).numpy()
-    assert largest.dtype == means.dtype == dtype
-    for c in range(2):
-        np.testing.assert_array_equal(largest[0, c], plain(x[0, c], *arguments, lambda v, count: v.max()))
-        wide = plain(x[0, c].astype(np.int64), *arguments, lambda v, count: int(int(v.sum()) / count))
-        np.testing.assert_array_equal(means[0, c], wide.astype(dtype))
+    overlapping, apart = ((3, 2, 3), (2, 1, 2), (1, 1, 0)), ((2, 2, 2), (2, 2, 2), (0, 0, 0))
+    for arguments in ([tuple(v[:rank]) for v in row] for row in (overlapping, apart)):
+        largest = getattr(F, f"max_pool{rank}d")(jj.tensor(x), *arguments).numpy()
+        means = getattr(F, f"avg_pool{rank}d")(jj.tensor(x), *arguments).numpy()
+        assert largest.dtype == means.dtype == dtype
+        for c in range(2):
+            np.testing.assert_array_equal(largest[0, c], plain(x[0, c], *arguments, lambda v, count: v.max()))
+            wide = plain(x[0, c].astype(np.int64), *arguments, lambda v, count: int(int(v.sum()) / count))
+            np.testing.assert_array_equal(means[0, c], wide.astype(dtype))
 
 
 def test_integer_divisor_of_volumes():

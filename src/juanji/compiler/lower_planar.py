@@ -158,6 +158,7 @@ def window(lowering: Lowering, group: Group, kind: str, inputs: list[Node]) -> b
     kernel, stride = attrs["kernel"], attrs["stride"]
     able = (
         kind in ("max", "max_grad")
+        and plane.dtype in ("f32", "f64")
         and few(lowering, plane.shape[1], plane.dtype)
         and is_planar(plane)
         and attrs["padding"] == (0, 0)
