@@ -313,6 +313,37 @@ def test_training_a_net_with_norms_compiled_is_eager():
         np.testing.assert_allclose(other[key], state[key], 1e-4, 1e-5)
 
 
+def test_a_compiled_step_uses_the_statistics_that_are_there():
+    """Loaded, reset or replaced between calls; and a layer used twice in one step moves its statistics twice."""
+    layer = nn.BatchNorm1d(2)
+    step = jj.compile(lambda x: layer(layer(x) * 2))
+    twin = nn.BatchNorm1d(2)
+    changes = (
+        lambda n: None,
+        lambda n: n.load_state_dict({**n.state_dict(), "running_mean": jj.tensor([3.0, 4.0])}),
+        lambda n: n.reset_running_stats(),
+        lambda n: setattr(n, "running_var", jj.tensor([5.0, 6.0])),
+        lambda n: setattr(n, "momentum", None),
+        lambda n: n.eval(),
+    )
+    for i, change in enumerate(changes):
+        change(layer), change(twin)
+        x = jj.tensor(numbers(i, 5, 2, dtype=np.float32) + i)
+        close(step(x), twin(twin(x) * 2), 1e-5)
+        for key, value in twin.state_dict().items():
+            close(layer.state_dict()[key], value, 1e-6)
+    assert twin.num_batches_tracked.item() == 6
+
+
+def test_statistics_that_move_later_do_not_disturb_a_gradient():
+    layer = nn.BatchNorm1d(2)
+    x = jj.tensor(numbers(0, 5, 2, dtype=np.float32)).requires_grad_()
+    out = layer.eval()(x)
+    layer.train()(x)
+    out.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), np.full((5, 2), 1 / math.sqrt(1 + 1e-5)), 1e-6)
+
+
 def test_empty_batches_change_no_statistics():
     layer = nn.BatchNorm2d(3)
     x = jj.zeros(0, 3, 4, 4, requires_grad=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from juanji import dtypes
@@ -58,21 +58,24 @@ class Windows:
     dilation: Shape
     ceil: bool
     sizes: Shape
+    planes: dict[tuple[int | None, ...], dict[str, Any]] = field(default_factory=dict)
 
-    @functools.cache  # noqa: B019 (windows are few and kept)
     def plane(self, *axes: int | None) -> dict[str, Any]:
         """The attributes of plane pooling over two of the dimensions; None is one that is not pooled."""
+        found = self.planes.get(axes)
+        if found is None:
 
-        def each(values: Shape, neutral: int) -> tuple[int, ...]:
-            return tuple(neutral if axis is None else values[axis] for axis in axes)
+            def each(values: Shape, neutral: int) -> tuple[int, ...]:
+                return tuple(neutral if axis is None else values[axis] for axis in axes)
 
-        return {
-            "kernel": each(self.kernel, 1),
-            "stride": each(self.stride, 1),
-            "padding": each(self.padding, 0),
-            "dilation": each(self.dilation, 1),
-            "ceil": self.ceil,
-        }
+            found = self.planes[axes] = {
+                "kernel": each(self.kernel, 1),
+                "stride": each(self.stride, 1),
+                "padding": each(self.padding, 0),
+                "dilation": each(self.dilation, 1),
+                "ceil": self.ceil,
+            }
+        return found
 
 
 def windows(
