@@ -281,6 +281,11 @@ WRONG = (
     (lambda: F.avg_pool3d(VOLUME, 2, padding=2), ShapeError, r"avg_pool3d: padding=\[2, 2, 2\] should be at most half"),
     (lambda: F.max_pool3d(VOLUME, (2, 2)), ShapeError, r"kernel_size=\(2, 2\) must be one integer or 3"),
     (lambda: F.max_pool1d(LINE, 2, dilation=0), ShapeError, r"dilation=0 must not be below 1"),
+    (
+        lambda: F.max_pool3d(VOLUME, 2, 1, 1, (1, 1, 5)),
+        ShapeError,
+        r"4 elements in spatial dimension 2, .* steps over all",
+    ),
     (lambda: F.max_pool1d(jj.zeros(2, 0, 4), 2), ShapeError, r"\[2, 0, 4\] has a dimension of size 0"),
     (lambda: F.max_pool1d(LINE.bool(), 2), TypeError, r"max_pool1d: input must be floating point or of integers"),
     (lambda: F.avg_pool3d(VOLUME, 2, divisor_override=0), RuntimeError, r"divisor must be not zero"),

@@ -84,7 +84,8 @@ def windows(
     """The windows that arguments as PyTorch's describe over the spatial dimensions of a batch.
 
     Raises:
-        TypeError: not integers. ShapeError: too small, too many, padding beyond half of the kernel, no window fits.
+        TypeError: not integers. ShapeError: too small, too many, padding beyond half of the kernel, no window fits, or
+            a window with none of the input in it (PyTorch reads and writes outside of its memory there).
     """
     given: tuple[Any, ...] = (kernel_size, stride, padding, dilation)
     if list in map(type, given):
@@ -116,6 +117,13 @@ def _windows(
             f"{name}: input of shape {show(shape)} is smaller than one window (kernel_size={show(kernel)}, "
             f"padding={show(pads)}, dilation={show(apart)}); the output would be {show((*shape[:2], *sizes))}"
         )
+    for d, (n, k, s, p, gap, count) in enumerate(zip(shape[2:], kernel, steps, pads, apart, sizes, strict=True)):
+        # Only taps further apart than the input is long can step over it.
+        if gap > n and any(not any(0 <= o * s - p + i * gap < n for i in range(k)) for o in range(count)):
+            raise ShapeError(
+                f"{name}: input of shape {show(shape)} has {n} elements in spatial dimension {d}, and a window with "
+                f"dilation={show(apart)}, kernel_size={show(kernel)} and padding={show(pads)} steps over all of them"
+            )
     return Windows(kernel, steps, pads, apart, ceil, sizes)
 
 
@@ -350,7 +358,7 @@ def _lp_pool(name: str, rank: int, input: Any, norm_type: Any, kernel_size: Any,
     means = mean_values(x**p, w)
     # A root has no slope at zero that could be used: no gradient passes there, as in PyTorch.
     zero = ar.scalar(0, x.dtype)
-    total = ew.where(ew.eq(means, zero), zero, means) * float(math.prod(w.kernel))
+    total = means.detach().sign() * ew.where(ew.eq(means, zero), zero, means).abs() * float(math.prod(w.kernel))
     return unbatched(total ** (1.0 / p), input)
 
 
