@@ -19,7 +19,7 @@ LAYERS = (
     {"tape", "tensors"},
     {"autograd"},
     {"capture"},
-    {"nn", "optim", "utils"},
+    {"nn", "optim", "utils", "kernels"},
     {"zoo", "data"},
     {"interop", "visual"},
     {"api"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from builtins import bool as _bool
 from typing import Any
 
-from juanji import autograd, data, nn, optim, utils, zoo
+from juanji import autograd, data, kernels, nn, optim, utils, zoo
 from juanji.autograd import grad
 from juanji.capture.compile import compile
 from juanji.dtypes import DType, float32, float64, int8, int16, int32, int64, uint8
@@ -83,6 +83,7 @@ __all__ = [
     "int16",
     "int32",
     "int64",
+    "kernels",
     "load",
     "long",
     "nn",
