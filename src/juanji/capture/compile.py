@@ -110,11 +110,12 @@ class Compiled:
             if isinstance(leaf, np.ndarray):
                 leaf = leaves[i] = from_numpy(leaf)
             if isinstance(leaf, TensorBase):
-                first = storages.setdefault(id(leaf._var.storage), i)
-                shared = (i, False) if first == i else (first, leaf is leaves[first])
-                grads = leaf._var.requires_grad, grad_state(leaf._var)
-                parts.append((leaf.shape, leaf.strides, leaf.dtype.short, grads, shared))
-                if leaf._var.storage.array is None:
+                var = leaf._var
+                first = storages.setdefault(id(var.storage), i)
+                shared = first if first == i else (first, leaf is leaves[first])
+                grad = 0 if var.grad is None else grad_state(var)
+                parts.append((leaf.shape, leaf.strides, leaf.dtype.short, var.requires_grad, grad, shared))
+                if var.storage.array is None:
                     raise CaptureError(f"argument {i} of {self._name()} belongs to a capture and has no value")
             elif type(leaf) is float:
                 parts.append(float)

@@ -17,7 +17,7 @@ from juanji.errors import CaptureError
 from juanji.ops.core import Op
 from juanji.spec import Spec
 from juanji.tape import Function
-from juanji.tensors.base import Storage, TensorBase, Var, view, wrap
+from juanji.tensors.base import Storage, TensorBase, Var, fresh, view, wrap
 from juanji.tensors.eager import new_storage
 
 
@@ -74,6 +74,7 @@ class Result:
     chain: Any = ()
     requires_grad: bool = False
     specs: tuple[Spec, ...] = ()
+    layout: Any = None
 
 
 class Entry:
@@ -224,16 +225,22 @@ class Entry:
     def _leaf(self, result: Result, storages: list[Storage], leaves: Sequence[Any]) -> Any:
         if result.kind == "constant":
             return result.value
-        tensor: Any = leaves[result.value] if result.kind == "argument" else wrap(storages[result.value])
+        tensor: Any
+        if result.kind == "argument":
+            tensor = leaves[result.value]
+        else:
+            storage = storages[result.value]
+            if result.layout is None:
+                result.layout = wrap(storage).layout
+            tensor = fresh(storage, result.layout)
         for name, attrs in result.chain:
             tensor = view(tensor, name, attrs)
         if result.requires_grad and result.kind != "argument":
+            if not result.specs:
+                result.specs = (tensor.spec,)
             var = tensor._var
             var.requires_grad = True
-            specs = result.specs
-            if not specs:
-                specs = result.specs = (tensor.spec,)
-            var.fn = Function(_border, {}, _BORDER_EDGES, specs, specs[0])
+            var.fn = Function(_border, {}, _BORDER_EDGES, result.specs, result.specs[0])
         return tensor
 
 

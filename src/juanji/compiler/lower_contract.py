@@ -36,7 +36,7 @@ UNROLLED = 24
 #: Where there are no more rows, a kernel with tiles of so many computes few that are not there.
 FEW_ROWS = 4
 #: Where the summed dimension is at least so many times the number of rows, dot products are taken of what lies so.
-DOT_ROWS = 8
+DOT_ROWS = 6
 #: (rect, first row, last row, first column block, last column block).
 Job = tuple[int, int, int, int, int]
 #: Cuts tables into chunks of jobs, given the rows of a register tile, the columns of a block, and how many blocks.
