@@ -130,7 +130,7 @@ div: Op = _binary(
 )
 floordiv: Op = _binary("floordiv", (lambda c: mul(c.g, zero_like(c.g)), lambda c: mul(c.g, zero_like(c.g))), ("", ""))
 truncdiv: Op = _binary("truncdiv", (None, None), ("", ""))
-rem: Op = _binary("rem", (lambda c: c.g, lambda c: neg(mul(c.g, floor(div(c.x(0), c.x(1)))))), ("", "01"))
+rem: Op = _binary("rem", (lambda c: c.g, lambda c: neg(mul(c.g, floordiv(c.x(0), c.x(1))))), ("", "01"))
 
 
 def _pow_exponent_grad(c: Context) -> Any:
@@ -152,8 +152,8 @@ def _winner(i: int) -> Gradient:
     def grad(c: Context) -> Any:
         mine, other = c.x(i), c.x(1 - i)
         half = mul(c.g, c.g.new_scalar(0.5))
-        wins = gt(mine, other) if c.attrs["_max"] else lt(mine, other)
-        return where(eq(mine, other), half, where(wins, c.g, zero_like(c.g)))
+        loses = lt(mine, other) if c.attrs["_max"] else gt(mine, other)  # NaN does not lose
+        return where(eq(mine, other), half, where(loses, zero_like(c.g), c.g))
 
     return grad
 

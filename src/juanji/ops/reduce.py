@@ -5,6 +5,7 @@ A reduction keeps the reduced dimensions with extent 1; the tensor layer drops t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from juanji.ops.elementwise import (
     where,
     zero_like,
 )
-from juanji.ops.shape import expand, reshape
+from juanji.ops.shape import expand, permute, reshape, slice_, view_write
 from juanji.spec import Spec, show
 
 
@@ -76,13 +77,45 @@ sum_: Op = register(Op("sum", _reduced, "reduce", (lambda c: expand(c.g, shape=c
 
 
 def _prod_grad(c: Context) -> Any:
-    # The product of the others: out / x where x is not zero; with exactly one zero, the product of the rest there.
+    # The product of the others: out / x, or where there is a zero the product of all before and all after.
     x, dims = c.x(0), c.attrs["dims"]
     zero = eq(x, zero_like(x))
-    zeros = sum_(cast(zero, dtype=c.specs[0].dtype), dims=dims)
-    rest = prod(where(zero, x.new_scalar(1), x), dims=dims)
-    others = where(zero, where(eq(zeros, x.new_scalar(1)), rest, zero_like(x)), div(c.out, x))
-    return mul(c.g, others)
+    quotient = div(c.out, where(zero, x.new_scalar(1), x))
+    return mul(c.g, where(any_(zero, dims=dims), _others(x, dims), quotient))
+
+
+def _others(x: Any, dims: tuple[int, ...]) -> Any:
+    """For each element the product of the others in `dims`, without a division: differentiable at zeros too."""
+    kept = tuple(d for d in range(len(x.shape)) if d not in dims)
+    order = kept + tuple(dims)
+    moved = permute(x, dims=order)
+    count = math.prod(x.shape[d] for d in dims)
+    rows = reshape(moved, shape=(*(x.shape[d] for d in kept), count))
+    result = mul(_before(rows, 1), _before(rows, -1))
+    return permute(reshape(result, shape=moved.shape), dims=tuple(order.index(d) for d in range(len(order))))
+
+
+def _before(rows: Any, side: int) -> Any:
+    """The products of all elements before (`side` 1) or after (-1) each along the last dimension, in log2 n steps."""
+    count = rows.shape[-1]
+    total, shift = _shifted(rows, side), 1
+    while shift < count:
+        total = mul(total, _shifted(total, side * shift))
+        shift *= 2
+    return total
+
+
+def _shifted(rows: Any, by: int) -> Any:
+    """Rows moved along the last dimension, with ones where nothing comes from."""
+    count = rows.shape[-1]
+    kept = max(0, count - abs(by))
+
+    def bounds(start: int) -> tuple[tuple[int, int, int], ...]:
+        return (*((0, e, 1) for e in rows.shape[:-1]), (start, start + kept, 1))
+
+    source, place = (0, count - kept) if by > 0 else (count - kept, 0)
+    part = slice_(rows, bounds=bounds(source))
+    return view_write(rows.new_ones(rows.shape), part, chain=(("slice", (("bounds", bounds(place)),)),))
 
 
 prod: Op = register(Op("prod", _reduced, "reduce", (_prod_grad,), ("0o",)))
