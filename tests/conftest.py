@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import recording
 from juanji import target as targets
 from juanji.autograd import grad
 from juanji.gradmode import enable_grad, no_grad
@@ -39,6 +40,19 @@ def torch():
     return module
 
 
+def pytest_addoption(parser):
+    parser.addoption("--operations", metavar="FILE", help="write what the tests have checked of each operation")
+
+
+def pytest_configure(config):
+    path = config.getoption("--operations")
+    if path:
+        recorder = recording.Recorder(path)
+        recorder.start()
+        recording.active[:] = [recorder]
+        config.pluginmanager.register(recorder)
+
+
 def check_gradients(function, *arrays, order=1, step=1e-5, tolerance=1e-6, constant=False):
     """Holds the gradients of `function` (tensors in, one tensor out) against central differences in float64.
 
@@ -46,6 +60,11 @@ def check_gradients(function, *arrays, order=1, step=1e-5, tolerance=1e-6, const
     a whole Jacobian. With `order` 2 the gradients themselves are then differentiated in the same way. `constant` allows
     an output that does not depend on every input, as the gradients of a linear function do not.
     """
+    with recording.checking():
+        _check_gradients(function, arrays, order, step, tolerance, constant)
+
+
+def _check_gradients(function, arrays, order, step, tolerance, constant):
     random = np.random.default_rng(len(arrays) + order)
     arrays = [np.asarray(a, np.float64) for a in arrays]
     leaves = [tensor(a).requires_grad_() for a in arrays]
@@ -79,7 +98,7 @@ def check_gradients(function, *arrays, order=1, step=1e-5, tolerance=1e-6, const
             first = grad(function(*own), own, tensor(weights), create_graph=True)
             return sum((g * p).sum() for g, p in zip(first, probes, strict=True))
 
-    check_gradients(slope, *arrays, order=order - 1, step=step, tolerance=10 * tolerance, constant=True)
+    _check_gradients(slope, arrays, order - 1, step, 10 * tolerance, True)
 
 
 @pytest.fixture
