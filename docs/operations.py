@@ -1,6 +1,7 @@
 """Writes `docs/operations.md`: every operation of the table, and what the tests that really ran have checked of it.
 
 python docs/operations.py           # runs the tests of operations, writes operations.json and operations.md
+python docs/operations.py tests/ops/test_tables.py ...   # runs these, adds what they have checked, writes both
 python docs/operations.py --table   # writes operations.md from operations.json
 """
 
@@ -8,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +26,7 @@ KINDS = {
     "write": "Writing into a part.",
     "copy": "Copies in another order.",
     "source": "Values without inputs.",
+    "patches": "Patches of an image as columns, and back.",
     "host": "On the host, by NumPy: refused in a captured step.",
 }
 SHORT = {
@@ -56,7 +59,8 @@ def text(record, table):
     """The document, from what `operations.json` holds and the op table."""
     half = HALF if any({"float16", "bfloat16"} & set(v["dtypes"]) for v in record.values()) else ""
     parts = [TEXT.format(count=len(table), half=half).replace(" \n", "\n")]
-    for kind, words in KINDS.items():
+    for kind in [*KINDS, *sorted({op.kind for op in table.values()} - set(KINDS))]:
+        words = KINDS.get(kind, "")
         ops = [op for op in table.values() if op.kind == kind]
         if not ops:
             continue
@@ -90,24 +94,39 @@ def op_table():
     return TABLE
 
 
+def run(paths, record):
+    """Runs tests that write what they have checked to `record`."""
+    command = [sys.executable, "-m", "pytest", "-q", *paths, "--operations", str(record)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=False)
+    if done.returncode not in (0, 1):
+        sys.exit(done.returncode)
+
+
+def merged(old, new):
+    """Both records together; operations that are no longer in the table are left out."""
+    both = {}
+    for name in sorted({*old, *new} & set(op_table())):
+        found = [record[name] for record in (old, new) if name in record]
+        types = {dtype for part in found for dtype in part["dtypes"]}
+        both[name] = {
+            "dtypes": [dtype for dtype in SHORT if dtype in types],
+            "checked": sorted({what for part in found for what in part["checked"]}),
+        }
+    return both
+
+
 def main():
     """Runs the tests unless told not to, and writes the document."""
-    if "--table" not in sys.argv[1:]:
-        folders = [str(ROOT / "tests" / name) for name in TESTS if (ROOT / "tests" / name).is_dir()]
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            *folders,
-            "--operations",
-            str(RECORD),
-        ]
-        done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=False)
-        if done.returncode not in (0, 1):
-            sys.exit(done.returncode)
+    wanted = sys.argv[1:]
+    if not wanted:
+        run([str(ROOT / "tests" / name) for name in TESTS if (ROOT / "tests" / name).is_dir()], RECORD)
+    elif wanted != ["--table"]:
+        with tempfile.TemporaryDirectory() as folder:
+            run(wanted, Path(folder) / "new.json")
+            new = json.loads((Path(folder) / "new.json").read_text("utf-8"))
+        record = merged(json.loads(RECORD.read_text("utf-8")), new)
+        lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in record.items())
+        RECORD.write_text("{\n" + lines + "\n}\n", "utf-8")
     TABLE.write_text(text(json.loads(RECORD.read_text("utf-8")), op_table()), "utf-8")
     print(f"{TABLE} is written")
 

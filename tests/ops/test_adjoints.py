@@ -30,14 +30,21 @@ def cases():
     rows = jj.tensor([[0, 2], [1, 1]])
     from juanji.tensors.indexing import Places
 
+    trio = {
+        "conv": ((numbers(2, 4, 6, 5), numbers(6, 2, 3, 2)), CONV),
+        "conv_input_grad": ((numbers(2, 6, 3, 5), numbers(6, 2, 3, 2)), {"size": (6, 5), **CONV}),
+        "conv_weight_grad": ((numbers(2, 6, 3, 5), numbers(2, 4, 6, 5)), {"kernel": (3, 2), **CONV}),
+    }
+    patches = {"kernel": (3, 2), "stride": (2, 1), "padding": ((1, 1), (0, 2)), "dilation": (1, 2)}
+    columns = ops.TABLE["unfold"](numbers(2, 3, 6, 5), **patches).shape
     return {
+        **{prefix + name: case for name, case in trio.items() for prefix in ("", "reference_", "fft_")},
+        "unfold": ((numbers(2, 3, 6, 5),), patches),
+        "fold": ((numbers(*columns),), {"size": (6, 5), **patches}),
         "reshape": ((numbers(3, 4),), {"shape": (2, 6)}),
         "permute": ((numbers(3, 4, 2),), {"dims": (2, 0, 1)}),
         "slice": ((numbers(3, 6),), BOUNDS),
         "expand": ((numbers(1, 4),), {"shape": (5, 3, 4)}),
-        "conv": ((numbers(2, 4, 6, 5), numbers(6, 2, 3, 2)), CONV),
-        "conv_input_grad": ((numbers(2, 6, 3, 5), numbers(6, 2, 3, 2)), {"size": (6, 5), **CONV}),
-        "conv_weight_grad": ((numbers(2, 6, 3, 5), numbers(2, 4, 6, 5)), {"kernel": (3, 2), **CONV}),
         "matmul": ((numbers(2, 3, 4), numbers(2, 4, 5)), {}),
         "linear": ((numbers(3, 4), numbers(5, 4)), {}),
         "sum": ((numbers(2, 3, 4),), {"dims": (0, 2)}),
@@ -91,6 +98,9 @@ def test_adjoint(known, name):
         zero = op(*[v * 0 if j == i else v for j, v in enumerate(values)], **attrs)
         linear = (y - zero).detach().double()  # an operation can be linear in two inputs together
         total, adjoint = (linear * g).sum().item(), (inputs[i] * back).sum().item()
-        assert total == adjoint
+        if name.startswith("fft_"):  # not exact, even on whole numbers
+            assert abs(total - adjoint) <= 1e-10 * (linear * g).abs().sum().item()
+        else:
+            assert total == adjoint
         assert math.isfinite(total)
     recording.note("adjoint", name)
