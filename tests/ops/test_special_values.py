@@ -12,7 +12,7 @@ SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 1e30, -1e30, math.inf,
 #: The tensor method or function that is the operation, where it is called otherwise.
 NAMES = {"div": "div", "rem": "remainder", "copy": "clone", "floordiv": "floor_divide"}
 #: Operations that no user calls, or whose gradient PyTorch does not have.
-OTHERS = {"relu_grad", "where", "cast", "floordiv"}
+OTHERS = {"relu_grad", "where", "cast", "floordiv", "bce"}
 
 
 def names(count):

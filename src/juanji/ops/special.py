@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from juanji.ops.core import Context, Op, register
-from juanji.ops.elementwise import add, div, exp, mul, neg, rsqrt, sub
+from juanji.ops.elementwise import add, div, eq, exp, logical_and, mul, neg, reciprocal, rsqrt, sub, where
 from juanji.spec import Spec, broadcast
 
 Expr = Any
@@ -151,8 +151,12 @@ erfc: Op = _one(
 )
 
 
-def _square(c: Context) -> Any:
-    return add(mul(c.x(0), c.x(0)), mul(c.x(1), c.x(1)))
+def _over_square(c: Context, i: int) -> Any:
+    """Input `i` over the squared distance from the origin; 0 at the origin, as in PyTorch."""
+    square = add(mul(c.x(0), c.x(0)), mul(c.x(1), c.x(1)))
+    zero, one = c.g.new_scalar(0), c.g.new_scalar(1)
+    origin = logical_and(eq(c.x(0), zero), eq(c.x(1), zero))
+    return where(origin, zero, mul(c.x(i), reciprocal(where(origin, one, square))))
 
 
 #: (y, x) -> the angle of the point (x, y), -pi to pi.
@@ -161,7 +165,7 @@ atan2: Op = register(
         "atan2",
         _shape,
         "map",
-        (lambda c: mul(c.g, div(c.x(1), _square(c))), lambda c: neg(mul(c.g, div(c.x(0), _square(c))))),
+        (lambda c: mul(c.g, _over_square(c, 1)), lambda c: neg(mul(c.g, _over_square(c, 0)))),
         ("01", "01"),
         _atan2_expr,
     )
