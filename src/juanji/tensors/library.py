@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from juanji.tensors import diagonals, elementary, joining, pairs, scans, shaping, tables
+from juanji.tensors import (
+    algebra,
+    diagonals,
+    elementary,
+    joining,
+    ordering,
+    pairs,
+    scans,
+    shaping,
+    statistics,
+    tables,
+)
+from juanji.tensors import linalg as linalg
+from juanji.tensors.algebra import *  # noqa: F403
 from juanji.tensors.base import need_tensor
 from juanji.tensors.diagonals import *  # noqa: F403
 from juanji.tensors.elementary import *  # noqa: F403
 from juanji.tensors.joining import *  # noqa: F403
 from juanji.tensors.methods import Tensor
+from juanji.tensors.ordering import *  # noqa: F403
 from juanji.tensors.pairs import *  # noqa: F403
 from juanji.tensors.public import METHODS, refuse_out
 from juanji.tensors.scans import *  # noqa: F403
 from juanji.tensors.shaping import *  # noqa: F403
+from juanji.tensors.statistics import *  # noqa: F403
 from juanji.tensors.tables import *  # noqa: F403
 
 for _name, _method in METHODS.items():
@@ -56,5 +71,5 @@ def _function(name: str) -> Any:
 
 globals().update({name: _function(name) for name in _FUNCTIONS})
 divide = pairs.div
-_MODULES = (diagonals, elementary, joining, pairs, scans, shaping, tables)
-__all__ = sorted({"divide", *_FUNCTIONS, *(name for module in _MODULES for name in module.__all__)})
+_MODULES = (diagonals, elementary, joining, algebra, ordering, pairs, scans, shaping, statistics, tables)
+__all__ = sorted({"divide", "linalg", *_FUNCTIONS, *(name for module in _MODULES for name in module.__all__)})

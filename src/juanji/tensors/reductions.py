@@ -19,7 +19,7 @@ ValuesIndices = namedtuple("ValuesIndices", ["values", "indices"])
 
 METHODS = (
     "sum", "mean", "prod", "amax", "amin", "max", "min", "argmax", "argmin", "any", "all", "var", "std",
-    "logsumexp", "norm",
+    "logsumexp",
 )  # fmt: skip
 
 
@@ -93,25 +93,13 @@ def var(x: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *
 
 def std(x: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None) -> Any:
     """Standard deviation; see `var`."""
-    return _root(var(x, dim, unbiased, keepdim, correction=correction))
+    return root(var(x, dim, unbiased, keepdim, correction=correction))
 
 
-def _root(x: Any) -> Any:
+def root(x: Any) -> Any:
     """The square root of a sum of squares; where that is zero no gradient passes, instead of NaN."""
     zero = scalar(0, x.dtype)
     return ew.sqrt(ew.where(ew.eq(x, zero), zero, x))
-
-
-def norm(x: Any, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Any:
-    """The p-norm over the given dimensions, or all (p = 1, 2 or inf)."""
-    x = _floating(x, "norm")
-    if p in (2, "fro"):
-        return _root(sum(ew.mul(x, x), dim, keepdim))
-    if p == 1:
-        return sum(ew.abs_(x), dim, keepdim)
-    if p == math.inf:
-        return amax(ew.abs_(x), dim, keepdim)
-    raise ValueError(f"norm: p={p!r} is not available; valid are 1, 2 and inf")
 
 
 def amax(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
