@@ -1,8 +1,17 @@
-"""Network architectures by name: `juanji.zoo.create("lenet")`."""
+"""Network architectures by name: `juanji.zoo.create("resnet18", num_classes=5)`."""
 
 from __future__ import annotations
 
+from juanji.zoo.alexnet import AlexNet
+from juanji.zoo.classifier import Classifier
+from juanji.zoo.efficientnet_lite import EfficientNetLite
 from juanji.zoo.lenet import LeNet
-from juanji.zoo.registry import architecture, create, list, register
+from juanji.zoo.mobilenet import MobileNetV2
+from juanji.zoo.registry import architecture, create, input_size, list, register
+from juanji.zoo.resnet import ResNet
+from juanji.zoo.vgg import VGG
 
-__all__ = ["LeNet", "architecture", "create", "list", "register"]
+__all__ = [
+    "VGG", "AlexNet", "Classifier", "EfficientNetLite", "LeNet", "MobileNetV2", "ResNet", "architecture", "create",
+    "input_size", "list", "register",
+]  # fmt: skip

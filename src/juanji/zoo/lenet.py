@@ -8,7 +8,7 @@ from juanji.tensors import Tensor
 from juanji.zoo.registry import register
 
 
-@register("lenet")
+@register("lenet", input_size=28)
 class LeNet(nn.Module):
     """Classifies pictures of 28 x 28: two convolutions with pooling, then three fully connected layers.
 

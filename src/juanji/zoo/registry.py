@@ -7,44 +7,101 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from juanji.nn.module import Module
 
-M = TypeVar("M", bound=type[Module])
+B = TypeVar("B", bound=Callable[..., Module])
 
-_registry: dict[str, type[Module]] = {}
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of an architecture.
+
+    Attributes:
+        build: its class, or the function that builds it.
+        input_size: height and width that it was made for.
+    """
+
+    build: Callable[..., Module]
+    input_size: int
+
+
+_registry: dict[str, Entry] = {}
 _RECORD = "_architecture"
 
 
-def register(name: str) -> Callable[[M], M]:
-    """Class decorator: makes the class known as `name`; its instances remember their constructor's arguments.
+def register(name: str, input_size: int = 224) -> Callable[[B], B]:
+    """Decorator: makes a class or a function known as `name`; what it builds remembers the arguments.
+
+    Args:
+        name: as `create` shall know it.
+        input_size: height and width that it was made for.
 
     Raises:
-        ValueError: another class has that name.
+        ValueError: another one has that name.
     """
 
-    def decorate(cls: M) -> M:
+    def decorate(build: B) -> B:
         if name in _registry:
-            raise ValueError(f"the name {name!r} is taken by {_registry[name].__qualname__}")
-        _registry[name] = cls
-        original = cls.__init__
-        signature = inspect.signature(original)
-
-        @functools.wraps(original)
-        def __init__(self: Module, *args: Any, **kwargs: Any) -> None:
-            bound = signature.bind(self, *args, **kwargs)
-            bound.apply_defaults()
-            arguments = dict(builtins.list(bound.arguments.items())[1:])
-            original(self, *args, **kwargs)
-            # A subclass's own constructor calls this one with other arguments than it was called with itself.
-            if type(self) is cls:
-                self.__dict__[_RECORD] = {"name": name, "arguments": arguments}
-
-        cls.__init__ = __init__  # type: ignore[method-assign]
-        return cls
+            raise ValueError(f"the name {name!r} is taken by {_registry[name].build.__qualname__}")
+        result = _recording(name, build) if not inspect.isclass(build) else build
+        if inspect.isclass(build):
+            _record_instances(name, build)
+        _registry[name] = Entry(result, input_size)
+        return result  # type: ignore[return-value]
 
     return decorate
+
+
+def _recording(name: str, build: Callable[..., Module]) -> Callable[..., Module]:
+    signature = inspect.signature(build)
+
+    @functools.wraps(build)
+    def wrapped(*args: Any, **kwargs: Any) -> Module:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        model = build(*args, **kwargs)
+        model.__dict__[_RECORD] = {"name": name, "arguments": dict(bound.arguments)}
+        return model
+
+    return wrapped
+
+
+def _record_instances(name: str, cls: Any) -> None:
+    original = cls.__init__
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def __init__(self: Module, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        arguments = dict(builtins.list(bound.arguments.items())[1:])
+        original(self, *args, **kwargs)
+        # A subclass's own constructor calls this one with other arguments than it was called with itself.
+        if type(self) is cls:
+            self.__dict__[_RECORD] = {"name": name, "arguments": arguments}
+
+    cls.__init__ = __init__
+
+
+def input_size(name: str) -> int:
+    """Height and width that an architecture was made for.
+
+    Raises:
+        ValueError: no such architecture.
+
+    >>> input_size("lenet")
+    28
+    """
+    return _entry(name).input_size
+
+
+def _entry(name: str) -> Entry:
+    if name not in _registry:
+        raise ValueError(f"there is no model named {name!r}; there are: {', '.join(list())}")
+    return _registry[name]
 
 
 def create(name: str, **kwargs: Any) -> Module:
@@ -58,9 +115,7 @@ def create(name: str, **kwargs: Any) -> Module:
     >>> zoo.create("lenet", num_classes=3).fc3
     Linear(in_features=84, out_features=3, bias=True)
     """
-    if name not in _registry:
-        raise ValueError(f"there is no model named {name!r}; there are: {', '.join(list())}")
-    return _registry[name](**kwargs)
+    return _entry(name).build(**kwargs)
 
 
 def list() -> builtins.list[str]:
