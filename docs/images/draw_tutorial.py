@@ -1,6 +1,6 @@
 """Draws the pictures of the tutorial: the arithmetic of padding, stride, dilation and groups.
 
-    python docs/images/draw_tutorial.py
+python docs/images/draw_tutorial.py
 """
 
 from pathlib import Path

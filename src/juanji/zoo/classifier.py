@@ -36,7 +36,7 @@ class Classifier(nn.Module):
         return x
 
     def pooled(self, x: Tensor) -> Tensor:
-        """What the last layer reads, (N, F), of feature maps (N, C, h, w): their mean unless a network says otherwise."""
+        """What the last layer reads, (N, F), of feature maps (N, C, h, w): their mean, unless overridden."""
         flat: Tensor = F.adaptive_avg_pool2d(x, 1).flatten(1)
         return flat
 

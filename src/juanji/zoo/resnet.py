@@ -71,7 +71,11 @@ class ResNet(Classifier):
     """
 
     def __init__(
-        self, block: type[BasicBlock | Bottleneck], layers: tuple[int, ...], num_classes: int = 1000, in_channels: int = 3
+        self,
+        block: type[BasicBlock | Bottleneck],
+        layers: tuple[int, ...],
+        num_classes: int = 1000,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
         self.num_classes, self.num_features = num_classes, 512 * block.expansion
