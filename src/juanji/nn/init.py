@@ -46,18 +46,26 @@ def skipped() -> Iterator[None]:
         _state.skipped = before
 
 
+#: How many numbers are drawn at once.
+PIECE = 1 << 20
+
+
 def _fill(
     tensor: Tensor,
     generator: Generator | None,
-    draw: Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]],
+    draw: Callable[[np.random.Generator, int], NDArray[np.float64]],
 ) -> Tensor:
     need_tensor(tensor, "tensor", "init")
     if _state.skipped:
         return tensor
-    # Drawn in float64 whatever the dtype, so that float32 and float64 networks of one seed start alike.
-    values = draw(generator_or_default(generator).numpy, tuple(tensor.shape)).astype(tensor.dtype.numpy)
+    # Drawn in float64 whatever the dtype, so that float32 and float64 networks of one seed start alike; in pieces, for
+    # the first linear layer of VGG alone would take 800 MB.
+    values = np.empty(tensor.numel(), tensor.dtype.numpy)
+    source = generator_or_default(generator).numpy
+    for at in range(0, len(values), PIECE):
+        values[at : at + PIECE] = draw(source, min(PIECE, len(values) - at))
     with T.no_grad():
-        return tensor.copy_(T.from_numpy(values))
+        return tensor.copy_(T.from_numpy(values.reshape(tensor.shape)))
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
