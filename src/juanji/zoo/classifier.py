@@ -111,13 +111,15 @@ def initialise(model: nn.Module, linear_std: float | None = 0.01) -> None:
         linear_std: standard deviation of linear layers; None leaves them as they are.
     """
     for module in model.modules():
+        weight: Any = getattr(module, "weight", None)
+        bias: Any = getattr(module, "bias", None)
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
+            nn.init.ones_(weight)
         elif isinstance(module, nn.Linear) and linear_std is not None:
-            nn.init.normal_(module.weight, 0.0, linear_std)
-            nn.init.zeros_(module.bias)
+            nn.init.normal_(weight, 0.0, linear_std)
+        else:
+            continue
+        if bias is not None:
+            nn.init.zeros_(bias)

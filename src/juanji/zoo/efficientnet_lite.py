@@ -79,7 +79,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, ins, H, W) to (N, outs, H / stride, W / stride)."""
-        out = self.act(self.bn1(self.conv_pw(x)))
+        out: Tensor = self.act(self.bn1(self.conv_pw(x)))
         out = self.act(self.bn2(self.conv_dw(out)))
         out = self.bn3(self.conv_pwl(out))
         return x + out if self.added else out

@@ -46,11 +46,13 @@ def register(name: str, input_size: int = 224) -> Callable[[B], B]:
     def decorate(build: B) -> B:
         if name in _registry:
             raise ValueError(f"the name {name!r} is taken by {_registry[name].build.__qualname__}")
-        result = _recording(name, build) if not inspect.isclass(build) else build
+        result: Any = build
         if inspect.isclass(build):
             _record_instances(name, build)
+        else:
+            result = _recording(name, build)
         _registry[name] = Entry(result, input_size)
-        return result  # type: ignore[return-value]
+        return result  # type: ignore[no-any-return]
 
     return decorate
 
