@@ -247,7 +247,7 @@ HUGE = {
 
 
 def tall_and_wide():
-    return jj.ones(2**19, 2), jj.ones(2, 2**18)
+    return jj.ones(2**19, 8), jj.ones(8, 2**18)
 
 
 @pytest.mark.parametrize("name", HUGE)
