@@ -122,14 +122,14 @@ def batch_norm(
     channels, rank = _channels("batch_norm", input), input.ndim
     _per_channel("batch_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     w, b = _column(weight, rank), _column(bias, rank)
+    if not input.numel():
+        return _affine(ew.copy(input), w, b)
     if not training:
         _both("batch_norm", running_mean, running_var)
         mean, var = (ar.cast(_column(v, rank), input.dtype) for v in (running_mean, running_var))
         return _finish(ew.sub(input, mean), var, w, b, eps)
-    count = input.numel() // channels if channels else 0
+    count = input.numel() // channels
     _enough(input.shape, count, "value per channel")
-    if count == 0:
-        return _affine(ew.copy(input), w, b)
     centred, mean, var = _moments(input, (0, *range(2, rank)))
     _update("batch_norm", running_mean, mean, momentum)
     _update("batch_norm", running_var, var.detach() * (count / (count - 1)), momentum)
