@@ -11,6 +11,7 @@ from juanji.tensors import (
     joining,
     ordering,
     pairs,
+    sampling,
     scans,
     shaping,
     statistics,
@@ -26,6 +27,7 @@ from juanji.tensors.methods import Tensor
 from juanji.tensors.ordering import *  # noqa: F403
 from juanji.tensors.pairs import *  # noqa: F403
 from juanji.tensors.public import METHODS, refuse_out
+from juanji.tensors.sampling import *  # noqa: F403
 from juanji.tensors.scans import *  # noqa: F403
 from juanji.tensors.shaping import *  # noqa: F403
 from juanji.tensors.statistics import *  # noqa: F403
@@ -71,5 +73,5 @@ def _function(name: str) -> Any:
 
 globals().update({name: _function(name) for name in _FUNCTIONS})
 divide = pairs.div
-_MODULES = (diagonals, elementary, joining, algebra, ordering, pairs, scans, shaping, statistics, tables)
+_MODULES = (diagonals, elementary, joining, algebra, ordering, pairs, sampling, scans, shaping, statistics, tables)
 __all__ = sorted({"divide", "linalg", *_FUNCTIONS, *(name for module in _MODULES for name in module.__all__)})

@@ -309,22 +309,36 @@ class Tensor(Differentiable):
         """A constant without dimensions, of this element type; not to be written to."""
         return ar.scalar(value, self.dtype)  # type: ignore[no-any-return]
 
-    def new_full(self, size: Sequence[int], fill_value: Any, dtype: Any = None) -> Tensor:
+    def new_full(
+        self,
+        size: Any,
+        fill_value: Any,
+        dtype: Any = None,
+        *,
+        device: Any = None,
+        requires_grad: bool = False,
+        **h: Any,
+    ) -> Tensor:
         """A tensor of that shape with one value everywhere, of this element type."""
+        check_device(device)
         kind = self.dtype if dtype is None else as_dtype(dtype)
         shape = _dims_argument((size,) if not isinstance(size, int) else ((size,),))
         if state.capture is not None:
             return ew.const(shape=shape, dtype=kind.short, value=fill_value)  # type: ignore[no-any-return]
         check_size(shape, kind.name)
-        return wrap(Storage(np.full(math.prod(shape), fill_value, kind.numpy), shape, kind))  # type: ignore[no-any-return]
+        flat = np.broadcast_to(np.asarray(fill_value).astype(kind.numpy), (math.prod(shape),)).copy()
+        result: Tensor = wrap(Storage(flat, shape, kind), requires_grad)
+        return result
 
-    def new_zeros(self, *size: Any) -> Tensor:
+    def new_zeros(self, *size: Any, dtype: Any = None, **options: Any) -> Tensor:
         """Zeros of that shape, of this element type."""
-        return self.new_full(_dims_argument(size), 0)
+        return self.new_full(_dims_argument(size or (options.pop("size"),)), 0, dtype, **options)
 
-    def new_ones(self, *size: Any) -> Tensor:
+    new_empty = new_zeros
+
+    def new_ones(self, *size: Any, dtype: Any = None, **options: Any) -> Tensor:
         """Ones of that shape, of this element type."""
-        return self.new_full(_dims_argument(size), 1)
+        return self.new_full(_dims_argument(size or (options.pop("size"),)), 1, dtype, **options)
 
     # -- shape ----------------------------------------------------------------------------------------------------
     def reshape(self, *shape: Any) -> Tensor:
