@@ -470,6 +470,8 @@ def test_average_pooling(kernel_target, window, include_pad, divisor, dtype):
 def test_tested_operations_are_all_of_them():
     """Whoever adds an operation adds its test: these names are looked for in the text of this file and its neighbour."""
     folder = Path(__file__).parent
-    text = "".join((folder / f"test_{name}.py").read_text("utf-8") for name in ("reference", "convolution", "patches"))
+    text = "".join(
+        (folder / f"test_{name}.py").read_text("utf-8") for name in ("reference", "convolution", "patches", "sampling")
+    )
     missing = [name for name, op in ops.TABLE.items() if op.kind != "host" and f'"{name}"' not in text]
     assert not missing

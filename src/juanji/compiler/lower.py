@@ -74,7 +74,15 @@ class Lowering:
 
     def lower(self, group: Group) -> None:
         """Lowers one group."""
-        from juanji.compiler import lower_conv, lower_patches, lower_rows, lower_scan, lower_table, lower_window
+        from juanji.compiler import (
+            lower_conv,
+            lower_patches,
+            lower_rows,
+            lower_sample,
+            lower_scan,
+            lower_table,
+            lower_window,
+        )
 
         handlers: dict[str, Callable[[Lowering, Group], None]] = {
             "map": lower_map,
@@ -82,6 +90,7 @@ class Lowering:
             "rows": lower_rows.lower,
             "contract": lower_conv.lower,
             "patches": lower_patches.lower,
+            "sample": lower_sample.lower,
             "window": lower_window.lower,
             "write": lower_write,
             "table": lower_table.lower,

@@ -51,7 +51,8 @@ def _windows(wide: Access, node: Node, outs: tuple[int, ...]) -> Access:
     return replace(wide, shape=shape, strides=(*wide.strides[:2], *strides[0], *strides[1]))
 
 
-def _zeros(lowering: Lowering, place: Access) -> None:
+def zeros(lowering: Lowering, place: Access) -> None:
+    """Fills `place` with zeros."""
     zero = lowering.program.constant(np.zeros((), BY_SHORT[place.dtype].numpy), place.dtype)
     lowering.copy(zero.broadcast(place.shape), place, "zeros")
 
@@ -66,7 +67,7 @@ def _unfold(lowering: Lowering, node: Node) -> None:
     room, rank = _room(node, x.shape[2:])
     if room != x.shape[2:]:
         wide = lowering.program.buffer((*x.shape[:2], *room), x.dtype, memory_order(x.shape, x.strides))
-        _zeros(lowering, wide)
+        zeros(lowering, wide)
         lowering.copy(x, _inside(wide, node, x.shape[2:]), "pad")
         x = wide
     lowering.copy(_windows(x, node, node.shape[2 + rank :]), lowering.result(node), "unfold")
@@ -79,7 +80,7 @@ def _fold(lowering: Lowering, node: Node) -> None:
     room, rank = _room(node, size)
     out = lowering.result(node)
     wide = out if room == size else lowering.program.buffer((*node.shape[:2], *room), node.dtype)
-    _zeros(lowering, wide)
+    zeros(lowering, wide)
     windows = _windows(wide, node, values.shape[2 + rank :])
     add = "or" if node.dtype == "b1" else "add"
     load = [("load", node.dtype, i) for i in (0, 1)]

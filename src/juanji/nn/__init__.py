@@ -14,6 +14,7 @@ from juanji.nn import (
     padding,
     patches,
     pooling,
+    special_conv,
     upsampling,
 )
 from juanji.nn.activation import *  # noqa: F403
@@ -29,6 +30,7 @@ from juanji.nn.padding import *  # noqa: F403
 from juanji.nn.parameter import Parameter
 from juanji.nn.patches import *  # noqa: F403
 from juanji.nn.pooling import *  # noqa: F403
+from juanji.nn.special_conv import *  # noqa: F403
 from juanji.nn.upsampling import *  # noqa: F403
 
 __all__ = [
@@ -54,4 +56,5 @@ __all__ += normalisation.__all__
 __all__ += padding.__all__
 __all__ += patches.__all__
 __all__ += pooling.__all__
+__all__ += special_conv.__all__
 __all__ += upsampling.__all__

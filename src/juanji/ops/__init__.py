@@ -1,6 +1,6 @@
 """The op table. Importing this registers every operation; `TABLE` lists them by name."""
 
-from juanji.ops import contraction, elementwise, losses, patches, pool, reduce, scan, shape, special, table
+from juanji.ops import contraction, elementwise, losses, patches, pool, reduce, sampling, scan, shape, special, table
 from juanji.ops.core import TABLE, Context, Op
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "patches",
     "pool",
     "reduce",
+    "sampling",
     "scan",
     "shape",
     "special",

@@ -269,6 +269,41 @@ def _fold(x: Array, size: Any, kernel: Any, stride: Any, padding: Any, dilation:
     return out
 
 
+# -- bilinear sampling ----------------------------------------------------------------------------------------
+def _corners(at: float, size: int, slope: int) -> list[tuple[int, float]]:
+    """The pixels (of those that exist) on both sides of a position, with their weights."""
+    if not -1 < at < size:
+        return []
+    low = math.floor(at)
+    weights = (-1.0, 1.0) if slope else (1 - (at - low), at - low)
+    return [(low + k, weights[k]) for k in (0, 1) if 0 <= low + k < size]
+
+
+def _samples(size: Any, ys: Array, xs: Array, slopes: Any) -> Any:
+    """(image, sample, row, column, weight) of every product of one channel."""
+    for n, p in np.ndindex(*ys.shape):
+        for (row, a), (col, b) in itertools.product(
+            _corners(float(ys[n, p]), size[0], slopes[0]), _corners(float(xs[n, p]), size[1], slopes[1])
+        ):
+            yield n, p, row, col, a * b
+
+
+@_is("bilinear")
+def _bilinear(image: Array, ys: Array, xs: Array, slopes: Any) -> Array:
+    out = np.zeros((*image.shape[:2], ys.shape[1]), image.dtype)
+    for n, p, row, col, weight in _samples(image.shape[2:], ys, xs, slopes):
+        out[n, :, p] += weight * image[n, :, row, col]
+    return out
+
+
+@_is("bilinear_scatter")
+def _bilinear_scatter(values: Array, ys: Array, xs: Array, size: Any, slopes: Any) -> Array:
+    out = np.zeros((*values.shape[:2], *size), values.dtype)
+    for n, p, row, col, weight in _samples(size, ys, xs, slopes):
+        out[n, :, row, col] += weight * values[n, :, p]
+    return out
+
+
 # -- pooling ------------------------------------------------------------------------------------------------
 def _pool_windows(x: tuple[int, ...], kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool) -> Any:
     """For each window (oh, ow): the positions inside the plane, and the count with padding included."""

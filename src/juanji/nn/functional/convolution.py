@@ -8,6 +8,7 @@ from juanji.tensors import (
     conv_transpose2d,
     conv_transpose3d,
 )
+from juanji.tensors.deformable import deform_conv2d
 from juanji.tensors.patches import fold, unfold
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "deform_conv2d",
     "fold",
     "unfold",
 ]
