@@ -115,6 +115,13 @@ def test_integers():
             call(x)
 
 
+def test_names_outside_of_functional():
+    x = jj.tensor([-1.0, 0.2, 3.0])
+    assert x.hardshrink(0.5).tolist() == jj.hardshrink(x).tolist() == [-1, 0, 3]
+    assert x.prelu(jj.tensor([0.5])).tolist() == jj.prelu(x, jj.tensor([0.5])).tolist() == F.leaky_relu(x, 0.5).tolist()
+    assert jj.celu_(x) is x
+
+
 def test_softmax_without_a_dimension_warns():
     for shape, dim in (((3,), 0), ((2, 3), 1), ((2, 3, 4), 0), ((2, 3, 4, 5), 1)):
         x = jj.randn(*shape)

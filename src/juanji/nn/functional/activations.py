@@ -528,6 +528,9 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
     return ones - soft.detach() + soft  # type: ignore[no-any-return]
 
 
+for _method in (hardshrink, prelu):  # methods of tensors too, as in PyTorch
+    setattr(Tensor, _method.__name__, _method)
+
 __all__ = [
     "celu", "celu_", "elu", "elu_", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish",
     "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_", "log_softmax", "logsigmoid", "mish", "prelu", "relu",
