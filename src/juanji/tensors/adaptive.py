@@ -15,6 +15,7 @@ from juanji import dtypes
 from juanji.errors import ShapeError
 from juanji.ops import pool
 from juanji.ops.shape import concatenate
+from juanji.runtime.memory import check_size
 from juanji.spec import Shape, numbers
 from juanji.tensors import creation
 from juanji.tensors.pooling import Windows, check_images, max_positions, max_values, mean_values, unbatched
@@ -76,7 +77,9 @@ def _adaptive(name: str, rank: int, input: Any, output_size: Any) -> tuple[Any, 
     x = check_images(name, input, rank)
     if not x.dtype.is_floating_point:
         raise TypeError(f"{name}: input must be floating point, not {x.dtype}")
-    return x, _target(name, output_size, x.shape[2:])
+    sizes = _target(name, output_size, x.shape[2:])
+    check_size((*x.shape[:2], *sizes), x.dtype.name)
+    return x, sizes
 
 
 def _average(name: str, rank: int, input: Any, output_size: Any) -> Any:

@@ -26,7 +26,10 @@ def scalar(value: Any, dtype: DType) -> Any:
     if dtype.short == "b1":
         value = bool(value)
     else:
-        value = float(value) if dtype.is_floating_point else int(value)
+        try:
+            value = float(value) if dtype.is_floating_point else int(value)
+        except (OverflowError, ValueError):
+            raise RuntimeError(f"value {value!r} cannot be converted to {dtype} without overflow") from None
     if state.capture is not None:
         return ew.const(shape=(), dtype=dtype.short, value=value)
     # -0.0 equals 0.0, and NaN not even itself.

@@ -13,7 +13,7 @@ from juanji.spec import normal_dim, show
 from juanji.tensors.arithmetic import cast, scalar
 from juanji.tensors.base import need_tensor
 from juanji.tensors.public import public
-from juanji.tensors.shaping import counting, movedim, picked, select
+from juanji.tensors.shaping import counting, integers, movedim, picked, select
 
 
 # -- diagonals and triangles ------------------------------------------------------------------------------------------
@@ -31,7 +31,7 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
         raise ShapeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
     x = movedim(input, (a, b), (-2, -1))
     rows, columns = x.shape[-2:]
-    row, column, length = _diagonal_places(rows, columns, int(offset))
+    row, column, length = _diagonal_places(rows, columns, *integers("diagonal", offset, "offset"))
     lead = tuple(x.shape[:-2])
     if not length:
         return x.reshape(*lead, rows * columns)[..., :0]
@@ -50,9 +50,10 @@ def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> A
     a, b = normal_dim(dim1, rank, "dim1"), normal_dim(dim2, rank, "dim2")
     if a == b:
         raise ShapeError(f"diag_embed: dim1={dim1} and dim2={dim2} must be different")
-    size = input.shape[-1] + abs(int(offset))
+    (offset,) = integers("diag_embed", offset, "offset")
+    size = input.shape[-1] + abs(offset)
     result = input.new_zeros((*input.shape[:-1], size, size))
-    row, column, length = _diagonal_places(size, size, int(offset))
+    row, column, length = _diagonal_places(size, size, offset)
     start = row * size + column
     if length and result.numel():
         flat = (*input.shape[:-1], size * size)
@@ -91,7 +92,8 @@ def _triangle(name: str, below: bool) -> Any:
         if input.ndim < 2:
             raise ShapeError(f"{name}: input tensor must have at least 2 dimensions")
         rows, columns = (positions(input.shape, input.ndim - 2 + k) for k in (0, 1))
-        limit = ew.add(rows, scalar(int(diagonal), dtypes.int64))
+        (shift,) = integers(name, diagonal, "diagonal")
+        limit = ew.add(rows, scalar(shift, dtypes.int64))
         kept = ew.le(columns, limit) if below else ew.ge(columns, limit)
         return ew.where(kept, input, scalar(0, input.dtype))
 

@@ -12,6 +12,7 @@ from juanji.ops import elementwise as ew
 from juanji.ops import special
 from juanji.tensors import arithmetic as ar
 from juanji.tensors.arithmetic import cast, scalar
+from juanji.tensors.base import need_tensor
 from juanji.tensors.public import METHODS, is_tensor, public
 
 
@@ -240,11 +241,13 @@ def is_complex(input: Any) -> bool:
 
 def is_floating_point(input: Any) -> bool:
     """Whether the elements have a fraction."""
+    need_tensor(input, "input", "is_floating_point")
     return bool(input.dtype.is_floating_point)
 
 
 def is_nonzero(input: Any) -> bool:
     """Whether the one element of a tensor is other than zero."""
+    need_tensor(input, "input", "is_nonzero")
     if input.numel() != 1:
         raise ShapeError("Boolean value of Tensor with more than one value is ambiguous")
     return bool(input)
@@ -252,6 +255,7 @@ def is_nonzero(input: Any) -> bool:
 
 def numel(input: Any) -> int:
     """The number of elements."""
+    need_tensor(input, "input", "numel")
     return int(input.numel())
 
 

@@ -19,7 +19,7 @@ from juanji.runtime.memory import check_size
 from juanji.spec import infer_shape, is_contiguous, normal_dim, show
 from juanji.tensors import arithmetic as ar
 from juanji.tensors import notebook, patches, text
-from juanji.tensors.base import Storage, TensorBase, Var, as_array, make, set_class, view, wrap, write
+from juanji.tensors.base import Storage, TensorBase, Var, as_array, make, need_tensor, set_class, view, wrap, write
 from juanji.tensors.device import CPU, check_device, device
 from juanji.tensors.differentiable import Differentiable
 from juanji.tensors.indexing import index_read, index_write
@@ -298,6 +298,7 @@ class Tensor(Differentiable):
 
     def type_as(self, other: Tensor) -> Tensor:
         """This tensor in `other`'s element type."""
+        need_tensor(other, "other", "type_as")
         return self.to(other.dtype)
 
     def cpu(self) -> Tensor:
@@ -363,10 +364,12 @@ class Tensor(Differentiable):
 
     def view_as(self, other: Tensor) -> Tensor:
         """The same memory in `other`'s shape."""
+        need_tensor(other, "other", "view_as")
         return self.view(other.shape)
 
     def reshape_as(self, other: Tensor) -> Tensor:
         """The elements in `other`'s shape."""
+        need_tensor(other, "other", "reshape_as")
         return self.reshape(other.shape)
 
     def unfold(self, dimension: int, size: int, step: int) -> Any:
@@ -455,6 +458,7 @@ class Tensor(Differentiable):
 
     def expand_as(self, other: Tensor) -> Tensor:
         """This tensor stretched to `other`'s shape."""
+        need_tensor(other, "other", "expand_as")
         return self.expand(other.shape)
 
     def __getitem__(self, key: Any) -> Tensor:

@@ -31,6 +31,8 @@ def _floating(name: str, **tensors: Any) -> None:
 
 def _per_channel(name: str, channels: int, **tensors: Any) -> None:
     for argument, value in tensors.items():
+        if value is not None:
+            need_tensor(value, argument, name)
         if value is not None and value.shape != (channels,):
             raise ShapeError(
                 f"{name}: {argument} should contain {channels} elements, one for each channel, but its shape is "
@@ -79,6 +81,7 @@ def _finish(centred: Any, var: Any, weight: Any, bias: Any, eps: float) -> Any:
 
 
 def _channels(name: str, input: Any) -> int:
+    need_tensor(input, "input", name)
     if input.ndim < 2:
         raise ShapeError(f"{name}: input of shape {show(input.shape)} must have at least 2 dimensions [N, C, ...]")
     channels: int = input.shape[1]
@@ -116,6 +119,7 @@ def batch_norm(
     tensor([[-1.],
             [ 1.]])
     """
+    need_tensor(input, "input", "batch_norm")
     _floating("batch_norm", input=input, weight=weight, bias=bias)
     if input.shape == (0,):
         return ew.copy(input)
@@ -238,6 +242,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     >>> group_norm(jj.tensor([[1.0, 3.0, 5.0, 9.0]]), 2, eps=0.0)
     tensor([[-1.,  1., -1.,  1.]])
     """
+    need_tensor(input, "input", "group_norm")
     _floating("group_norm", input=input, weight=weight, bias=bias)
     n, channels = input.shape[:1], _channels("group_norm", input)
     (groups,) = numbers(num_groups, 1, "num_groups", 1)

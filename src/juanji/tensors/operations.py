@@ -284,11 +284,15 @@ def mse_loss(
 
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether all elements are close: |input - other| <= atol + rtol * |other|."""
+    need_tensor(input, "input", "allclose")
+    need_tensor(other, "other", "allclose")
     return bool(np.allclose(as_array(input.detach()), as_array(other.detach()), rtol, atol, equal_nan))
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether two tensors have the same shape and elements."""
+    need_tensor(input, "input", "equal")
+    need_tensor(other, "other", "equal")
     return input.shape == other.shape and bool(np.array_equal(as_array(input.detach()), as_array(other.detach())))
 
 

@@ -16,6 +16,7 @@ from juanji.config import state
 from juanji.dtypes import from_numpy_dtype
 from juanji.errors import BoundsError, ShapeError
 from juanji.ops import table
+from juanji.runtime.memory import check_size
 from juanji.spec import normal_dim, show
 from juanji.tensors.arithmetic import NUMBERS, cast
 from juanji.tensors.base import Storage, as_array, need_tensor, wrap
@@ -309,6 +310,8 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
         )
     if minlength < 0:
         raise ShapeError(f"bincount: minlength={minlength} should be >= 0")
+    if weights is not None:
+        need_tensor(weights, "weights", "bincount")
     if weights is not None and weights.shape != input.shape:
         raise ShapeError("bincount: input and weights should have the same length")
     (x,) = host("bincount", input)
@@ -323,8 +326,12 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
 @public()
 def histc(input: Any, bins: int = 100, min: float = 0, max: float = 0) -> Any:
     """How many elements lie in each of `bins` equal intervals from `min` to `max` (the elements' own, if equal)."""
+    if isinstance(bins, bool) or not hasattr(bins, "__index__"):
+        raise TypeError(f"histc: bins={bins!r} must be an integer")
+    bins = int(bins)
     if bins <= 0:
         raise ShapeError(f"histc: bins={bins} must be > 0")
+    check_size((bins,), input.dtype.name)
     (x,) = host("histc", input)
     low, high = float(min), float(max)
     if low == high and x.size:

@@ -13,6 +13,7 @@ from juanji.ops import reduce as rd
 from juanji.ops.shape import reshape
 from juanji.spec import normal_dim, show
 from juanji.tensors.arithmetic import cast, scalar
+from juanji.tensors.base import need_tensor
 
 #: What `max(dim)` and `min(dim)` return.
 ValuesIndices = namedtuple("ValuesIndices", ["values", "indices"])
@@ -24,6 +25,7 @@ METHODS = (
 
 
 def _dims(x: Any, dim: Any) -> tuple[int, ...]:
+    need_tensor(x, "input", "reduction")
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return tuple(range(x.ndim))
     given = dim if isinstance(dim, (tuple, list)) else (dim,)
@@ -45,6 +47,7 @@ def _over(op: Any, x: Any, dim: Any, keepdim: bool) -> Any:
 
 
 def _summable(x: Any, dtype: Any) -> Any:
+    need_tensor(x, "input", "sum")
     if dtype is not None:
         return cast(x, as_dtype(dtype))
     return x if x.dtype.is_floating_point else cast(x, dtypes.int64)
@@ -61,6 +64,7 @@ def prod(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -
 
 
 def _floating(x: Any, name: str, dtype: Any = None) -> Any:
+    need_tensor(x, "input", name)
     x = x if dtype is None else cast(x, as_dtype(dtype))
     if not x.dtype.is_floating_point:
         raise RuntimeError(f"{name}: input dtype should be floating point, got {x.dtype}; cast it with .float()")
@@ -118,6 +122,7 @@ def _extreme(x: Any, dim: Any, keepdim: bool, name: str) -> Any:
         "min": (rd.amin, rd.min_first, rd.argmin, ew.minimum),
     }
     whole, first, arg, between = pair[name]
+    need_tensor(x, "input", name)
     if hasattr(dim, "_version"):
         from juanji.tensors.arithmetic import arithmetic
 
@@ -143,6 +148,7 @@ def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 def _arg(op: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    need_tensor(x, "input", op.name)
     if x.dtype is dtypes.bool_:
         raise RuntimeError(f"{op.name}() does not support bool input; cast it to an integer type first")
     if dim is None:
@@ -166,6 +172,7 @@ def argmin(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 def _truth(op: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    need_tensor(x, "input", op.name)
     result = _over(op, cast(x, dtypes.bool_), dim, keepdim)
     return cast(result, dtypes.uint8) if x.dtype is dtypes.uint8 else result
 
@@ -194,6 +201,7 @@ def log_softmax(x: Any, dim: int, dtype: Any = None) -> Any:
 
 def logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Any:
     """log(sum(exp(x))) over the given dimensions, without overflow."""
+    need_tensor(x, "input", "logsumexp")
     x = x if x.dtype.is_floating_point else cast(x, dtypes.float32)
     dims = _dims(x, dim)
     if math.prod(x.shape[d] for d in dims) == 0:

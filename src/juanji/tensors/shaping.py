@@ -12,9 +12,12 @@ from juanji.ops import shape as shapes
 from juanji.ops import table
 from juanji.spec import broadcast, normal_dim, show
 from juanji.tensors.arithmetic import cast, scalar
-from juanji.tensors.base import as_array
+from juanji.tensors.base import as_array, need_tensor
 from juanji.tensors.public import is_tensor, public
 from juanji.tensors.tables import spread
+
+#: Into no more pieces is a tensor split: their list would not fit into memory.
+MAX_PIECES = 2**24
 
 
 def integers(function: str, value: Any, argument: str) -> tuple[int, ...]:
@@ -307,13 +310,20 @@ def split_with_sizes(input: Any, split_sizes: Any, dim: int = 0) -> Any:
     return split(input, list(integers("split_with_sizes", split_sizes, "split_sizes")), dim)
 
 
+def _countable(function: str, name: str, count: int) -> None:
+    if count > MAX_PIECES:
+        raise ShapeError(f"{function}: {name}={count} is more than {MAX_PIECES} pieces")
+
+
 @public()
 def chunk(input: Any, chunks: int, dim: int = 0) -> Any:
     """At most `chunks` views along `dim`, of one size but for the last."""
     if not input.shape:
         raise ShapeError("chunk expects at least a 1-dimensional tensor")
-    if int(chunks) < 1:
+    (chunks,) = integers("chunk", chunks, "chunks")
+    if chunks < 1:
         raise ShapeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    _countable("chunk", "chunks", chunks)
     extent = input.shape[normal_dim(dim, input.ndim)]
     if not extent:
         return tuple(narrow(input, dim, 0, 0) for _ in range(int(chunks)))
@@ -342,6 +352,7 @@ def tensor_split(input: Any, indices_or_sections: Any = None, dim: int = 0, **na
     (sections,) = integers("tensor_split", given, "sections")
     if sections < 1:
         raise ShapeError(f"number of sections must be larger than 0, got {sections}")
+    _countable("tensor_split", "sections", sections)
     small, more = divmod(extent, sections)
     return _pieces(input, [small + (i < more) for i in range(sections)], d)
 
@@ -425,6 +436,7 @@ def constant_pad_nd(input: Any, pad: Sequence[int], value: float = 0) -> Any:
 
 def _copying(name: str) -> Any:
     def operation(input: Any, *args: Any, **kwargs: Any) -> Any:
+        need_tensor(input, "input", name + "_copy")
         result = getattr(input, name)(*args, **kwargs)
         return tuple(ew.copy(r) for r in result) if isinstance(result, tuple) else ew.copy(result)
 

@@ -13,6 +13,7 @@ from juanji.ops import elementwise as ew
 from juanji.spec import normal_dim, show
 from juanji.tensors import reductions as rd
 from juanji.tensors.arithmetic import cast, scalar
+from juanji.tensors.base import need_tensor
 from juanji.tensors.elementary import floating
 from juanji.tensors.public import public
 
@@ -204,6 +205,8 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
         from juanji.tensors.creation import cat
 
         parts = [t for t in (prepend, input, append) if t is not None]
+        for t in parts:
+            need_tensor(t, "prepend or append", "diff")
         if any(t.ndim != input.ndim for t in parts):
             raise ShapeError("diff expects prepend or append to be the same dimension as input")
         input = cat(parts, d)
