@@ -222,6 +222,9 @@ def randint(*args: Any, **kwargs: Any) -> Tensor:
     generator, dtype = kwargs.pop("generator", None), kwargs.pop("dtype", None)
     requires_grad = kwargs.pop("requires_grad", False)
     check_arguments("randint", kwargs.pop("device", None), kwargs)
+    for name in ("low", "high"):
+        if isinstance(given.get(name), float) and not math.isfinite(given[name]):
+            raise ShapeError(f"randint: {name}={given[name]} must be an integer")
     low, high, size = int(given.get("low", 0)), given.get("high"), given.get("size")
     if size is None or high is None or int(high) <= low:
         raise ShapeError(f"randint: needs a size and low < high, not low={low}, high={high}, size={size}")
@@ -298,6 +301,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0, **hints: Any) -> Tensor:
 
 def reshape(input: Tensor, shape: Sequence[int]) -> Tensor:
     """The elements in another shape."""
+    need_tensor(input, "input", "reshape")
     return input.reshape(infer_shape(shape, input.numel(), input.shape))
 
 

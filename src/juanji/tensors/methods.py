@@ -333,13 +333,13 @@ class Tensor(Differentiable):
 
     def new_zeros(self, *size: Any, dtype: Any = None, **options: Any) -> Tensor:
         """Zeros of that shape, of this element type."""
-        return self.new_full(_dims_argument(size or (options.pop("size"),)), 0, dtype, **options)
+        return self.new_full(_dims_argument(size or (options.pop("size", ()),)), 0, dtype, **options)
 
     new_empty = new_zeros
 
     def new_ones(self, *size: Any, dtype: Any = None, **options: Any) -> Tensor:
         """Ones of that shape, of this element type."""
-        return self.new_full(_dims_argument(size or (options.pop("size"),)), 1, dtype, **options)
+        return self.new_full(_dims_argument(size or (options.pop("size", ()),)), 1, dtype, **options)
 
     # -- shape ----------------------------------------------------------------------------------------------------
     def reshape(self, *shape: Any) -> Tensor:

@@ -88,7 +88,12 @@ def normal(
 
 def _drawn(name: str, draw: Any, text: str) -> Any:
     def method(self: Any, *args: Any, generator: Any = None, **kwargs: Any) -> Any:
-        values = draw(_host(name, generator), self.shape, *args, **kwargs)
+        source = _host(name, generator)
+        try:
+            values = draw(source, self.shape, *args, **kwargs)
+        except (ArithmeticError, AttributeError, TypeError) as error:
+            given = ", ".join([*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())])
+            raise ValueError(f"{name}: nothing can be drawn with the arguments ({given:.80}): {error}") from None
         return self.copy_(new_tensor(np.asarray(values).astype(np.float64), dtypes.float64, False).to(self.dtype))
 
     method.__name__, method.__doc__ = name, text
