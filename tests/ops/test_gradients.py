@@ -85,6 +85,14 @@ def test_relu_gradient_operation(gradcheck):
     gradcheck(ops.TABLE["relu_grad"], SIGNED, POSITIVE, order=2)
 
 
+@pytest.mark.parametrize(
+    ("name", "attrs"), [("leaky_relu", {"slope": 0.25}), ("hardtanh", {"low": -0.9, "high": 1.1}), ("silu", {})]
+)
+def test_activations(gradcheck, name, attrs):
+    gradcheck(lambda x: ops.TABLE[name](x, **attrs), SIGNED, order=2)
+    gradcheck(lambda g, x: ops.TABLE[name + "_grad"](g, x, **attrs), POSITIVE, SIGNED, order=2)
+
+
 def test_binary_cross_entropy(gradcheck):
     gradcheck(ops.TABLE["bce"], random.uniform(0.1, 0.9, (3, 5)), random.uniform(0, 1, (3, 5)), order=2)
 

@@ -148,6 +148,20 @@ def test_relu_gradient(kernel_target, dtype):
     assert_exact("relu_grad", np.ones(3, NUMPY[dtype]), np.array([math.nan, -0.0, math.inf], NUMPY[dtype]))
 
 
+def test_activations(kernel_target):
+    random = np.random.default_rng(4)
+    x, g = np.concatenate([[0, -0.5, 2, 1e3], random.standard_normal(61)]), random.standard_normal(65)
+    for name, attrs in (("leaky_relu", {"slope": 0.25}), ("hardtanh", {"low": -0.5, "high": 2.0}), ("silu", {})):
+        np.testing.assert_allclose(kernel(name, [x], **attrs), reference(name, [x], attrs), rtol=1e-14, atol=1e-15)
+    for name, attrs in (
+        ("leaky_relu_grad", {"slope": 0.25}),
+        ("hardtanh_grad", {"low": -0.5, "high": 2.0}),
+        ("silu_grad", {}),
+    ):
+        found, expected = kernel(name, [g, x], **attrs), reference(name, [g, x], attrs)
+        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-14)
+
+
 def test_binary_cross_entropy(kernel_target):
     random = np.random.default_rng(4)
     x, t = np.concatenate([[0, 1, 0, 1], random.random(61)]), np.concatenate([[0, 1, 1, 0], random.random(61)])

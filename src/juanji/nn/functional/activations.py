@@ -16,11 +16,12 @@ from juanji import dtypes
 from juanji import tensors as T
 from juanji.dtypes import DType
 from juanji.errors import ShapeError
+from juanji.ops import activations as ops
 from juanji.ops import elementwise as ew
 from juanji.spec import normal_dim, show
 from juanji.tensors import Tensor, sigmoid, tanh
 from juanji.tensors import arithmetic as ar
-from juanji.tensors.base import need_tensor
+from juanji.tensors.base import TensorBase, need_tensor
 
 
 def floating(function: str, **tensors: Any) -> None:
@@ -87,8 +88,8 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
         raise RuntimeError(f"hardtanh: min_val={min_val}, max_val={max_val}: limits of {input.dtype} are not negative")
 
     def formula(x: Any) -> Any:
-        low, high = x.new_scalar(min_val), x.new_scalar(max_val)
-        return ew.where(ew.le(x, low), low, ew.where(ew.ge(x, high), high, x))
+        kind = float if x.dtype.is_floating_point else int
+        return ops.hardtanh(x, low=kind(min_val), high=kind(max_val))
 
     if not inplace:
         result: Tensor = formula(input)
@@ -119,7 +120,13 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     >>> leaky_relu(jj.tensor([-1.0, 2.0]), 0.25)
     tensor([-0.2500,  2.0000])
     """
-    return _apply("leaky_relu", input, inplace, lambda x: ew.where(ew.gt(x, x.new_scalar(0)), x, x * negative_slope))
+    return _apply("leaky_relu", input, inplace, lambda x: _leaky(x, negative_slope))
+
+
+def _leaky(x: Any, slope: Any) -> Any:
+    if isinstance(slope, TensorBase):  # a float argument of a captured step
+        return ew.where(ew.gt(x, x.new_scalar(0)), x, x * slope)
+    return ops.leaky_relu(x, slope=float(slope))
 
 
 def leaky_relu_(input: Tensor, negative_slope: float = 0.01) -> Tensor:
@@ -278,7 +285,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     >>> silu(jj.tensor([-1.0, 2.0]))
     tensor([-0.2689,  1.7616])
     """
-    return _apply("silu", input, inplace, lambda x: ew.mul(x, ew.sigmoid(x)))
+    return _apply("silu", input, inplace, ops.silu)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
