@@ -11,9 +11,11 @@ class Shared:
     """What all threads see."""
 
     epoch = 0
+    #: The mark of the captured step whose gradients lie in every `.grad` it sets, untouched and unseen since.
+    gradients: Any = None
 
 
-#: For code that reads the epoch at every step: attributes of `state` take longer, being each thread's own.
+#: For code that reads these at every step: attributes of `state` take longer, being each thread's own.
 shared = Shared()
 
 

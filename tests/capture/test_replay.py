@@ -605,3 +605,31 @@ def test_decorator_forms():
     assert doubled(jj.tensor(2.0)).item() == 4.0
     with pytest.raises(TypeError, match="expected a function or Module, not int"):
         jj.compile(3)
+
+
+def test_gradients_of_two_steps_that_take_turns_and_a_look_in_between():
+    p = nn.Parameter(jj.tensor([1.0, 2.0]))
+
+    def made(factor):
+        def step(x):
+            p.grad = None
+            (p * x * factor).sum().backward()
+
+        return jj.compile(step)
+
+    once, thrice = made(1.0), made(3.0)
+    x = jj.tensor([1.0, 10.0])
+    for _ in range(3):
+        once(x)
+        thrice(x)
+        assert p.grad.tolist() == [3.0, 30.0]
+        once(x)
+        once(x)
+        held = p.grad
+        once(x * 2)
+        once(x * 3)
+        assert held.tolist() == [1.0, 10.0]
+        assert p.grad.tolist() == [3.0, 30.0]
+        p.grad = jj.zeros(2)
+        once(x)
+        assert p.grad.tolist() == [1.0, 10.0]

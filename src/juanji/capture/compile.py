@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from juanji.capture.entry import Entry, Result, flatten, storage_of, unflatten
+from juanji.capture.entry import Entry, Result, flatten, flatten_call, storage_of, unflatten
 from juanji.capture.names import Name, fingerprint, is_container, names_of
 from juanji.capture.trace import Capture, Guard, float_proxy, grad_state, mapping_key, proxy
 from juanji.compiler.plan import Plan, build
@@ -65,7 +65,7 @@ class Compiled:
             return self._function(*args, **kwargs)
         with self._lock:
             leaves: list[Any] = []
-            tree = flatten((args, kwargs), leaves)
+            tree = flatten_call(args, kwargs, leaves)
             key = self._key(tree, leaves)
             for entry, cleared, epoch in self._entries.get(key, ()):
                 if entry.holds(leaves) and (epoch == shared.epoch or self._same(entry, tree, leaves, key)):

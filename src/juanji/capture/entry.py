@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,23 @@ def flatten(value: Any, leaves: list[Any]) -> Any:
     return None
 
 
+def flatten_call(args: tuple[Any, ...], kwargs: dict[str, Any], leaves: list[Any]) -> Any:
+    """`flatten` for the arguments of a call, which are mostly a few tensors."""
+    if not kwargs:
+        for value in args:
+            if not isinstance(value, TensorBase):
+                break
+        else:
+            leaves += args
+            return _tensors_only(len(args))
+    return flatten((args, kwargs), leaves)
+
+
+@functools.lru_cache(maxsize=64)
+def _tensors_only(count: int) -> Any:
+    return flatten(((None,) * count, {}), [])
+
+
 def unflatten(tree: Any, leaves: Iterator[Any]) -> Any:
     """Rebuilds nested containers from their structure and their leaves in order."""
     if tree is None:
@@ -73,7 +91,7 @@ class Result:
     value: Any
     chain: Any = ()
     requires_grad: bool = False
-    specs: tuple[Spec, ...] = ()
+    border: Function | None = None
     layout: Any = None
 
 
@@ -107,6 +125,8 @@ class Entry:
         start = self.scalars.__array_interface__["data"][0]
         self.pointers = [start + 8 * i for i in range(len(self.slots))]
         self.kept_grads: list[Any] = [None] * len(gradients)
+        self.grad_pointers: list[int] = []
+        self.mark = object()
         self.arguments = [(i, s.source) for i, s in enumerate(self.slots) if s.kind == "arg"]
         self.floats = [(i, s.source) for i, s in enumerate(self.slots) if s.kind == "float"]
         self.hypers = [(i, *s.source) for i, s in enumerate(self.slots) if s.kind == "hyper"]
@@ -182,28 +202,36 @@ class Entry:
             storage.version += written
         storages = [new_storage(*spec) for spec in self.fresh]
         results = [s.ptr for s in storages]
-        if self.gradients:
-            self._gradient_memory(results)
+        gradients = False
+        if self.kept_grads:
+            gradients = shared.gradients is not self.mark
+            if gradients:
+                self._gradient_memory()
+            results += self.grad_pointers
         self.plan.run(pointers, results)
         for storage in self.fixed_storages:
             storage.version += 1
         for at in self.written_arguments:
             leaves[at]._var.storage.version += 1
-        kept = self.kept_grads
-        for k, var in self.outer_leaves:
-            var.grad = kept[k]
-        for k, at in self.argument_leaves:
-            leaves[at]._var.grad = kept[k]
+        if gradients:
+            kept = self.kept_grads
+            for k, var in self.outer_leaves:
+                var.grad = kept[k]
+            for k, at in self.argument_leaves:
+                leaves[at]._var.grad = kept[k]
+            shared.gradients = None if self.argument_leaves else self.mark
         self.calls += 1
         if self.tree is None:
             return self._leaf(self.results[0], storages, leaves)
         return unflatten(self.tree, iter([self._leaf(r, storages, leaves) for r in self.results]))
 
-    def _gradient_memory(self, pointers: list[int]) -> None:
-        """Appends where gradients go: memory of the plan's own, unless somebody holds what an earlier replay put
-        there.
+    def _gradient_memory(self) -> None:
+        """Says where gradients go: memory of the plan's own, unless somebody holds what an earlier replay put there.
+
+        As long as nobody has looked at a `.grad` since the last replay (`shared.gradients`), nobody can.
         """
         count, kept = sys.getrefcount, self.kept_grads
+        pointers = self.grad_pointers = []
         for k in range(len(kept)):
             tensor = kept[k]  # (enumerate would hold a reference of its own)
             # References to the tensor: kept, the leaf's .grad, `tensor`, the argument. To the storage: its Var,
@@ -221,6 +249,7 @@ class Entry:
         """Sets `.grad` to None where the step leaves it so."""
         for place in cleared:
             _var_of(place, leaves).grad = None
+        shared.gradients = None
 
     def _leaf(self, result: Result, storages: list[Storage], leaves: Sequence[Any]) -> Any:
         if result.kind == "constant":
@@ -236,11 +265,11 @@ class Entry:
         for name, attrs in result.chain:
             tensor = view(tensor, name, attrs)
         if result.requires_grad and result.kind != "argument":
-            if not result.specs:
-                result.specs = (tensor.spec,)
+            if result.border is None:
+                result.border = Function(_border, {}, _BORDER_EDGES, (tensor.spec,), tensor.spec)
             var = tensor._var
             var.requires_grad = True
-            var.fn = Function(_border, {}, _BORDER_EDGES, result.specs, result.specs[0])
+            var.fn = result.border
         return tensor
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from juanji.config import state
+from juanji.config import shared, state
 from juanji.errors import ShapeError
 from juanji.ops import elementwise as ew
 from juanji.spec import show
@@ -31,7 +31,9 @@ class Differentiable(TensorBase):
         if self.chain:  # a view is no leaf; what `retain_grad` keeps of it is its own
             return self.__dict__.get("_view_grad")
         capture = state.capture
-        return capture.read_grad(self) if capture is not None else self._var.grad
+        value = capture.read_grad(self) if capture is not None else self._var.grad
+        shared.gradients = None  # afterwards: in another thread a captured step may end in between
+        return value
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -53,6 +55,7 @@ class Differentiable(TensorBase):
             state.capture.write_grad(self, value)
         else:
             self._var.grad = value
+        shared.gradients = None
 
     @grad.deleter
     def grad(self) -> None:
@@ -249,9 +252,9 @@ class _Accumulator:
         owner = _owner(leaf, g)
         old = owner.grad
         if old is None:
-            shared = id(g.storage) in self.taken or g.full_chain or (g.requires_grad and not self.create_graph)
+            held = id(g.storage) in self.taken or g.full_chain or (g.requires_grad and not self.create_graph)
             self.taken.add(id(g.storage))
-            owner.grad = ew.copy(g) if shared else g
+            owner.grad = ew.copy(g) if held else g
         elif self.create_graph:
             owner.grad = old + g
         else:
