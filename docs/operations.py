@@ -26,6 +26,7 @@ KINDS = {
     "write": "Writing into a part.",
     "copy": "Copies in another order.",
     "source": "Values without inputs.",
+    "sample": "Images read between pixels, and the adjoint.",
     "scan": "Running sums, products and their like along a dimension.",
     "patches": "Patches of an image as columns, and back.",
     "host": "On the host, by NumPy: refused in a captured step.",

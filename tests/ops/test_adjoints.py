@@ -37,7 +37,10 @@ def cases():
     }
     patches = {"kernel": (3, 2), "stride": (2, 1), "padding": ((1, 1), (0, 2)), "dilation": (1, 2)}
     columns = ops.TABLE["unfold"](numbers(2, 3, 6, 5), **patches).shape
+    y, x = (jj.tensor(whole.integers(-2, 9, (2, 7)) / 2) for _ in range(2))  # halves: the weights are exact
     return {
+        "bilinear": ((numbers(2, 3, 4, 5), y, x), {"slopes": (0, 0)}),
+        "bilinear_scatter": ((numbers(2, 3, 7), y, x), {"slopes": (0, 0), "size": (4, 5)}),
         **{prefix + name: case for name, case in trio.items() for prefix in ("", "reference_", "fft_")},
         "unfold": ((numbers(2, 3, 6, 5),), patches),
         "fold": ((numbers(*columns),), {"size": (6, 5), **patches}),
