@@ -10,6 +10,11 @@ random = np.random.default_rng(11)
 FRACTIONS = random.uniform(0.3, 2.0, (3, 20)) * np.where(random.random((3, 20)) < 0.4, -1, 1)
 BITS = {"and", "or", "xor", "not"}
 REDUCTIONS = {"argmax": (1,), "argmin": (1,), "max_first": (1,), "min_first": (1,)}
+ATTRIBUTES = {
+    "uniform": {"shape": (4, 5), "dtype": "f64"},
+    **{name: {"low": -1.0, "high": 0.8} for name in ("hardtanh", "hardtanh_grad")},
+    **{name: {"slope": 0.1} for name in ("leaky_relu", "leaky_relu_grad")},
+}
 
 
 def table(*kinds):
@@ -23,7 +28,7 @@ def attributes(name):
         return {"dims": REDUCTIONS.get(name, (0, 1))}
     if name == "cast":
         return {"dtype": "i32"}
-    return {"shape": (4, 5), "dtype": "f64"} if name == "uniform" else {}
+    return ATTRIBUTES.get(name, {})
 
 
 def inputs(name, count):

@@ -12,7 +12,7 @@ SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 1e30, -1e30, math.inf,
 #: The tensor method or function that is the operation, where it is called otherwise.
 NAMES = {"div": "div", "rem": "remainder", "copy": "clone", "floordiv": "floor_divide"}
 #: Operations that no user calls, or whose gradient PyTorch does not have.
-OTHERS = {"relu_grad", "where", "cast", "floordiv", "bce"}
+OTHERS = {"where", "cast", "floordiv", "bce"}
 
 
 def names(count):
@@ -20,7 +20,11 @@ def names(count):
     return sorted(
         name
         for name, op in ops.TABLE.items()
-        if op.kind == "map" and len(op.grads) == count and any(op.grads) and name not in OTHERS
+        if op.kind == "map"
+        and len(op.grads) == count
+        and any(op.grads)
+        and name not in OTHERS
+        and not name.endswith("_grad")
     )
 
 

@@ -49,9 +49,10 @@ def _cut_expr(args: Args, attrs: dict[str, Any], dtype: str) -> Any:
 
 
 def _cut_grad_expr(args: Args, attrs: dict[str, Any], dtype: str) -> Any:
-    g, x = args
-    low, high, zero = ("const", dtype, attrs["low"]), ("const", dtype, attrs["high"]), ("const", dtype, 0)
-    return ("select", dtype, ("gt", "b1", x, low), ("select", dtype, ("lt", "b1", x, high), g, zero), zero)
+    # NaN is not outside: the gradient passes, as PyTorch's does.
+    zero, low, high = (("const", dtype, v) for v in (0, attrs["low"], attrs["high"]))
+    below = ("select", dtype, ("ge", "b1", args[1], high), zero, args[0])
+    return ("select", dtype, ("le", "b1", args[1], low), zero, below)
 
 
 hardtanh: Op = register(
