@@ -11,10 +11,9 @@ from juanji.dtypes import DType
 from juanji.nn import functional as F
 from juanji.nn import init
 from juanji.nn._arguments import integer
-from juanji.nn._borders import extended
 from juanji.nn.module import Module
 from juanji.nn.parameter import Parameter
-from juanji.spec import Pads, Shape, numbers
+from juanji.spec import Shape, numbers
 from juanji.tensors import Tensor
 from juanji.tensors.convolution import output_padding_for, same_padding
 
@@ -127,19 +126,19 @@ class _Conv(_Convolution):
         self._prepare(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode)
         self._make_parameters(bias, device, dtype)
 
-    def _borders(self) -> Pads:
-        """How much to extend each dimension by, before and after."""
+    def _borders(self) -> list[int]:
+        """How much to extend each dimension by, the last one first, as `functional.pad` takes it."""
         if self.padding == "valid":
-            return ((0, 0),) * self.rank
+            return [0, 0] * self.rank
         if self.padding == "same":
-            return same_padding(self.kernel_size, self.dilation)
-        return tuple((int(p), int(p)) for p in self.padding)
+            return [amount for pair in reversed(same_padding(self.kernel_size, self.dilation)) for amount in pair]
+        return [amount for amount in reversed(numbers(self.padding, self.rank, "padding")) for _ in range(2)]
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, in_channels, ...) or (in_channels, ...)."""
         padding: str | Shape = self.padding
         if self.padding_mode != "zeros":
-            input, padding = extended(input, self._borders(), self.padding_mode), (0,) * self.rank
+            input, padding = F.pad(input, self._borders(), mode=self.padding_mode), (0,) * self.rank
         function: Any = (F.conv1d, F.conv2d, F.conv3d)[self.rank - 1]
         output: Tensor = function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
         return output
