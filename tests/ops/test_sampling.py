@@ -37,6 +37,32 @@ def test_sampling_and_its_adjoint(kernel_target, slopes, dtype):
         np.testing.assert_allclose((got * values).sum(), (image * back).sum(), 1e-3, 1e-3)
 
 
+def test_against_grid_sample(torch):
+    """PyTorch's sampling of the same places, and its gradients."""
+    image, ys, xs, values = problem(5, np.float64)
+    ys[0, 7] = 9.0  # there infinity has no gradient
+    ours = [jj.tensor(a).requires_grad_() for a in (image, ys, xs)]
+    theirs = [torch.tensor(a, requires_grad=True) for a in (image, ys, xs)]
+    out = ops.TABLE["bilinear"](*ours, slopes=(0, 0))
+    grid = torch.stack([theirs[2] / 4 * 2 - 1, theirs[1] / 3 * 2 - 1], -1)[:, :, None]
+    peer = torch.nn.functional.grid_sample(theirs[0], grid, align_corners=True)[..., 0]
+    np.testing.assert_allclose(out.detach().numpy(), peer.detach().numpy(), 0, 1e-9)
+    (image_grad,) = jj.autograd.grad(out, ours[:1], jj.tensor(values))
+    (expected,) = torch.autograd.grad(peer, theirs[:1], torch.tensor(values))
+    np.testing.assert_allclose(image_grad.numpy(), expected.numpy(), 0, 1e-9)
+
+
+def test_compiled_gradients():
+    image, ys, xs, _ = (jj.tensor(a) for a in problem(3, np.float32))
+
+    def slopes(image, ys, xs):
+        leaves = [t.detach().requires_grad_() for t in (image, ys, xs)]
+        return jj.autograd.grad((ops.TABLE["bilinear"](*leaves, slopes=(0, 0)) ** 2).sum(), leaves)
+
+    for a, b in zip(jj.compile(slopes)(image, ys, xs), slopes(image, ys, xs), strict=True):
+        assert jj.allclose(a, b, atol=1e-5)
+
+
 def test_threads_change_no_bit():
     _, ys, xs, values = problem(70, np.float32)
     results, before = [], jj.get_num_threads()

@@ -18,7 +18,7 @@ from juanji.ops import shape as shapes
 from juanji.runtime.memory import check_size
 from juanji.spec import infer_shape, is_contiguous, normal_dim, show
 from juanji.tensors import arithmetic as ar
-from juanji.tensors import notebook, patches, text
+from juanji.tensors import notebook, text
 from juanji.tensors.base import Storage, TensorBase, Var, as_array, make, need_tensor, set_class, view, wrap, write
 from juanji.tensors.device import CPU, check_device, device
 from juanji.tensors.differentiable import Differentiable
@@ -371,21 +371,6 @@ class Tensor(Differentiable):
         """The elements in `other`'s shape."""
         need_tensor(other, "other", "reshape_as")
         return self.reshape(other.shape)
-
-    def unfold(self, dimension: int, size: int, step: int) -> Any:
-        """All slices of `size` along `dimension`, `step` apart, in a new last dimension.
-
-        Unlike PyTorch's it is a copy, no view: writing into it leaves this tensor as it is.
-
-        Raises:
-            IndexError: no such dimension. ShapeError: a slice longer than the dimension.
-
-        >>> import juanji as jj
-        >>> jj.arange(5).unfold(0, 3, 2)
-        tensor([[0, 1, 2],
-                [2, 3, 4]])
-        """
-        return patches.unfold_dimension(self, dimension, size, step)
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """Joins the dimensions from `start_dim` to `end_dim`."""

@@ -11,6 +11,7 @@ from juanji.ops import elementwise as ew
 from juanji.ops import shape as shapes
 from juanji.ops import table
 from juanji.spec import broadcast, normal_dim, show
+from juanji.tensors import patches
 from juanji.tensors.arithmetic import cast, scalar
 from juanji.tensors.base import as_array, need_tensor
 from juanji.tensors.public import is_tensor, public
@@ -387,20 +388,19 @@ def unbind(input: Any, dim: int = 0) -> Any:
 
 @public()
 def unfold(input: Any, dimension: int, size: int, step: int) -> Any:
-    """Windows of `size` every `step` along a dimension; they become a new last dimension (a copy)."""
-    d = normal_dim(dimension, input.ndim)
-    extent = input.shape[d] if input.shape else 1
-    if size < 0 or size > extent:
-        raise ShapeError(f"unfold: size={size} must be 0 to {extent}, the size of dimension {d}")
-    if step <= 0:
-        raise ShapeError(f"unfold: step is {step} but must be > 0")
-    if not input.shape:
-        return input.reshape(1)[:size]
-    count = (extent - size) // step + 1
-    starts = ew.mul(counting(count), scalar(step, dtypes.int64)).reshape(count, 1)
-    index = ew.add(starts, counting(size)).reshape(-1)
-    shape = (*input.shape[:d], count, size, *input.shape[d + 1 :])
-    return movedim(picked(input, d, index).reshape(shape), d + 1, -1)
+    """All slices of `size` along `dimension`, `step` apart, in a new last dimension.
+
+    Unlike PyTorch's it is a copy, no view: writing into it leaves the input as it is.
+
+    Raises:
+        IndexError: no such dimension. ShapeError: a slice longer than the dimension.
+
+    >>> import juanji as jj
+    >>> jj.arange(5).unfold(0, 3, 2)
+    tensor([[0, 1, 2],
+            [2, 3, 4]])
+    """
+    return patches.unfold_dimension(input, dimension, size, step)
 
 
 @public()
