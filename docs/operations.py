@@ -29,7 +29,6 @@ KINDS = {
     "sample": "Images read between pixels, and the adjoint.",
     "scan": "Running sums, products and their like along a dimension.",
     "patches": "Patches of an image as columns, and back.",
-    "sample": "Reading between the pixels of an image, and its adjoint.",
     "host": "On the host, by NumPy: refused in a captured step.",
 }
 SHORT = {

@@ -35,7 +35,6 @@ def cases():
         "conv_input_grad": ((numbers(2, 6, 3, 5), numbers(6, 2, 3, 2)), {"size": (6, 5), **CONV}),
         "conv_weight_grad": ((numbers(2, 6, 3, 5), numbers(2, 4, 6, 5)), {"kernel": (3, 2), **CONV}),
     }
-    quarters = [jj.tensor(whole.integers(-6, 24, (2, 9)) / 4.0) for _ in range(2)]
     patches = {"kernel": (3, 2), "stride": (2, 1), "padding": ((1, 1), (0, 2)), "dilation": (1, 2)}
     columns = ops.TABLE["unfold"](numbers(2, 3, 6, 5), **patches).shape
     y, x = (jj.tensor(whole.integers(-2, 9, (2, 7)) / 2) for _ in range(2))  # halves: the weights are exact
@@ -45,8 +44,6 @@ def cases():
         **{prefix + name: case for name, case in trio.items() for prefix in ("", "reference_", "fft_")},
         "unfold": ((numbers(2, 3, 6, 5),), patches),
         "fold": ((numbers(*columns),), {"size": (6, 5), **patches}),
-        "bilinear": ((numbers(2, 3, 4, 5), *quarters), {"slopes": (0, 0)}),
-        "bilinear_scatter": ((numbers(2, 3, 9), *quarters), {"size": (4, 5), "slopes": (0, 1)}),
         "reshape": ((numbers(3, 4),), {"shape": (2, 6)}),
         "permute": ((numbers(3, 4, 2),), {"dims": (2, 0, 1)}),
         "slice": ((numbers(3, 6),), BOUNDS),
