@@ -92,6 +92,31 @@ def find_maxima_again(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Nod
     return graph.node(TABLE["max_pool_grad"], (inputs[0], inputs[1].inputs[0]), attrs, node.spec, node.line)
 
 
+def work_before_scattering(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    """A gradient behind max pooling lies at the maxima and is zero elsewhere. So a ReLU's gradient is taken of the few
+    values before they are put there, where the pooled value says what the input at the maximum would; and their sum
+    over an image is the sum before.
+    """
+    if node.op is None or not inputs or inputs[0].op is None or inputs[0].op.name != "max_pool_grad":
+        return None
+    g, x = inputs[0].inputs
+    attrs = inputs[0].attrs
+    if node.op.name == "relu_grad" and inputs[1] is x:
+        pooled = graph.node(TABLE["max_pool"], (x,), attrs, g.spec, node.line)
+        base = g
+        while base.op is not None and base.op.name == "reshape":  # what computed the gradient can go on to finish it
+            base = base.inputs[0]
+        if base is not g:
+            pooled = graph.node(TABLE["reshape"], (pooled,), (("shape", base.shape),), base.spec, node.line)
+        few = graph.node(node.op, (base, pooled), node.attrs, base.spec, node.line)
+        if base is not g:
+            few = graph.node(TABLE["reshape"], (few,), (("shape", g.shape),), g.spec, node.line)
+        return graph.node(inputs[0].op, (few, x), attrs, node.spec, node.line)
+    if node.op.name == "sum" and {2, 3} <= set(node.attr("dims")):
+        return graph.node(node.op, (g,), node.attrs, node.spec, node.line)
+    return None
+
+
 def spell_out_short_sums(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
     """A matrix product of few terms an element is elementwise work: writing its result takes longer than computing it.
     So it may share a loop with what reads it, as the weight gradients of a small batch do with the update.
@@ -119,6 +144,7 @@ PASSES: tuple[tuple[str, Rule], ...] = (
     ("fold constants", fold_constants),
     ("drop identities", drop_identities),
     ("find maxima again", find_maxima_again),
+    ("work before scattering", work_before_scattering),
     ("spell out short sums", spell_out_short_sums),
 )
 
