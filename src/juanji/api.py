@@ -8,7 +8,7 @@ from typing import Any
 from juanji import autograd, data, kernels, nn, optim, utils, zoo
 from juanji.autograd import grad
 from juanji.capture.compile import compile
-from juanji.dtypes import DType, float32, float64, int8, int16, int32, int64, uint8
+from juanji.dtypes import DType, bfloat16, float16, float32, float64, int8, int16, int32, int64, uint8
 from juanji.dtypes import bool_ as bool
 from juanji.errors import AutogradError, CaptureError, DataError, ShapeError
 from juanji.interop.statefile import load, save
@@ -41,7 +41,7 @@ from juanji.visual.arithmetic import plot_arithmetic
 from juanji.visual.figures import show, show_feature_maps, show_filters
 from juanji.visual.summary import summary
 
-float, double, short, int, long = float32, float64, int16, int32, int64
+float, double, half, short, int, long = float32, float64, float16, int16, int32, int64
 
 
 def set_num_threads(number: Any) -> None:
@@ -89,6 +89,7 @@ __all__ = [
     "__version__",
     "alpha_dropout",
     "autograd",
+    "bfloat16",
     "bilinear",
     "bool",
     "celu",
@@ -99,10 +100,12 @@ __all__ = [
     "double",
     "feature_alpha_dropout",
     "float",
+    "float16",
     "float32",
     "float64",
     "get_num_threads",
     "grad",
+    "half",
     "hardshrink",
     "int",
     "int8",

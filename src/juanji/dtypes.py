@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+#: Floating point types that are stored only: arithmetic is done in float32 and rounded once.
+HALVES = ("f16", "bf16")
+
 
 @dataclass(frozen=True, eq=False)
 class DType:
@@ -16,6 +19,7 @@ class DType:
     Attributes:
         itemsize: bytes of one element.
         is_floating_point: whether values have a fraction (and may have gradients).
+        half: whether it is stored in 2 bytes and computed with in float32.
 
     >>> float32.itemsize, float32.is_floating_point, str(int64)
     (4, True, 'juanji.int64')
@@ -27,10 +31,12 @@ class DType:
     rank: int
     itemsize: int = field(init=False)
     is_floating_point: bool = field(init=False)
+    half: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "itemsize", self.numpy.itemsize)
-        object.__setattr__(self, "is_floating_point", self.short[0] == "f")
+        object.__setattr__(self, "is_floating_point", self.rank >= 20)
+        object.__setattr__(self, "half", self.short in HALVES)
 
     @property
     def is_signed(self) -> bool:
@@ -49,12 +55,15 @@ int8 = DType("int8", "i8", np.dtype(np.int8), 11)
 int16 = DType("int16", "i16", np.dtype(np.int16), 12)
 int32 = DType("int32", "i32", np.dtype(np.int32), 13)
 int64 = DType("int64", "i64", np.dtype(np.int64), 14)
-float32 = DType("float32", "f32", np.dtype(np.float32), 20)
-float64 = DType("float64", "f64", np.dtype(np.float64), 21)
+float16 = DType("float16", "f16", np.dtype(np.float16), 20)
+#: NumPy has no such type: an array holds the bits.
+bfloat16 = DType("bfloat16", "bf16", np.dtype(np.uint16), 21)
+float32 = DType("float32", "f32", np.dtype(np.float32), 22)
+float64 = DType("float64", "f64", np.dtype(np.float64), 23)
 
-ALL = (bool_, uint8, int8, int16, int32, int64, float32, float64)
+ALL = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64)
 BY_SHORT = {d.short: d for d in ALL}
-_BY_NUMPY = {d.numpy: d for d in ALL}
+_BY_NUMPY = {d.numpy: d for d in ALL if d is not bfloat16}
 
 
 def from_numpy_dtype(dtype: Any) -> DType:
@@ -100,6 +109,8 @@ def promote(a: DType, b: DType) -> DType:
     low, high = (a, b) if a.rank < b.rank else (b, a)
     if low is uint8 and high is int8:
         return int16
+    if low is float16 and high is bfloat16:
+        return float32
     return high
 
 
@@ -124,4 +135,47 @@ def limits(dtype: DType) -> tuple[Any, Any]:
 
 def largest(dtype: DType) -> float:
     """The largest finite value of a floating point type."""
-    return float(np.finfo(dtype.numpy).max)
+    return 3.3895313892515355e38 if dtype is bfloat16 else float(np.finfo(dtype.numpy).max)
+
+
+def encode(array: Any, dtype: DType) -> Any:
+    """An array of numbers as the array that a tensor of `dtype` keeps.
+
+    >>> encode(np.float32([1.0]), bfloat16)[0] == 0x3F80
+    np.True_
+    """
+    with np.errstate(all="ignore"):
+        if dtype is not bfloat16:
+            return np.asarray(array).astype(dtype.numpy)
+        bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+        rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+        quiet = (bits >> np.uint32(16)) | np.uint32(0x40)
+        nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+        return np.where(nan, quiet, rounded).astype(np.uint16).reshape(np.shape(array))
+
+
+def decode(array: Any, dtype: DType) -> Any:
+    """The numbers in the array that a tensor of `dtype` keeps: itself, but for bfloat16 (as float32)."""
+    if dtype is not bfloat16:
+        return array
+    wide = np.ascontiguousarray(array).astype(np.uint32) << np.uint32(16)
+    return wide.view(np.float32).reshape(np.shape(array))
+
+
+def storable(array: Any) -> tuple[Any, DType]:
+    """An array of NumPy's in this machine's byte order and a type that tensors have, and that type.
+
+    uint16 becomes int32, uint32 and uint64 int64; extended precision becomes float64.
+
+    Raises:
+        TypeError: dates, objects, strings, complex numbers. ValueError: a uint64 beyond int64.
+    """
+    kind = array.dtype
+    if kind.kind == "u" and kind.itemsize > 1:
+        if kind.itemsize == 8 and array.size and int(array.max()) > 2**63 - 1:
+            raise ValueError(f"the uint64 value {int(array.max())} does not fit int64, as which it would be stored")
+        array = array.astype(np.int32 if kind.itemsize == 2 else np.int64)
+    elif kind.kind == "f" and kind.itemsize > 8:
+        array = array.astype(np.float64)
+    dtype = from_numpy_dtype(array.dtype)
+    return (array if array.dtype.isnative else array.astype(dtype.numpy)), dtype

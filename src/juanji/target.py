@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import llvmlite.binding as llvm
 
 #: Bytes of one element in memory. "b1" is a boolean: one byte 0 or 1 in memory, an i1 in a register.
-DTYPE_BYTES = {"f32": 4, "f64": 8, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "u8": 1, "b1": 1}
+DTYPE_BYTES = {"f32": 4, "f64": 8, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "u8": 1, "b1": 1, "f16": 2, "bf16": 2}
 #: The LLVM scalar type of an element in a register.
 LLVM_TYPE = {
     "f32": "float",
@@ -22,6 +22,8 @@ LLVM_TYPE = {
     "i64": "i64",
     "u8": "i8",
     "b1": "i1",
+    "f16": "i16",  # bits: only casts look inside
+    "bf16": "i16",
 }
 
 

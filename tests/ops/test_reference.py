@@ -389,6 +389,11 @@ def test_special_functions(kernel_target, name, dtype):
 TABLES = (((5, 7), (3, 7), 0), ((5, 7), (5, 9), 1), ((4, 5, 6), (4, 2, 6), 1), ((9,), (20,), 0), ((3, 4), (0, 4), 0))
 
 
+def scatter_name(mode):
+    """The operation that scatters so."""
+    return "scatter" if mode in ("set", "add") else "scatter_reduce"
+
+
 @pytest.mark.parametrize("dtype", NUMPY)
 def test_gather_and_scatter(kernel_target, dtype):
     for i, (shape, listed, dim) in enumerate(TABLES):
@@ -396,7 +401,7 @@ def test_gather_and_scatter(kernel_target, dtype):
         index = np.random.default_rng(i).integers(-1, shape[dim] + 1, listed)  # also outside: NaN, and nothing written
         assert_exact("gather", table, index, dim=dim)
         for mode in MODES:
-            assert_exact("scatter", table, values, index, dim=dim, mode=mode)
+            assert_exact(scatter_name(mode), table, values, index, dim=dim, mode=mode)
 
 
 @pytest.mark.parametrize("width", [1, 3, 40, 48])
@@ -413,8 +418,8 @@ def test_rows_of_tables(kernel_target, width):
         np.testing.assert_array_equal(got, reference("gather", [table, full], {"dim": 0}))
         for mode in MODES:
             attrs = {"dim": 0, "mode": mode}
-            got = ops.TABLE["scatter"](shown, from_numpy(values), spread, **attrs).numpy()
-            np.testing.assert_array_equal(got, reference("scatter", [table, values, full], attrs))
+            got = ops.TABLE[scatter_name(mode)](shown, from_numpy(values), spread, **attrs).numpy()
+            np.testing.assert_array_equal(got, reference(scatter_name(mode), [table, values, full], attrs))
 
 
 # -- matrices ------------------------------------------------------------------------------------------------------

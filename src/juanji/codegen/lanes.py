@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 import struct
 
+import numpy as np
+
+from juanji.codegen import half
 from juanji.codegen.builder import Builder, vector_type
+from juanji.dtypes import BY_SHORT, HALVES, encode
 from juanji.target import LLVM_TYPE
 
 #: The integer type with the bits of a floating point type.
@@ -22,6 +26,9 @@ def literal(dtype: str, value: float | int | bool) -> str:
     """
     if dtype == "b1":
         return "true" if value else "false"
+    if dtype in HALVES:
+        bits = int(encode(np.float32(value), BY_SHORT[dtype]).view(np.uint16))
+        return str(bits - (1 << 16) if bits >> 15 else bits)
     if dtype in FLOATS:
         number = float(value)
         if dtype == "f32" and math.isfinite(number):
@@ -175,6 +182,10 @@ class Lanes:
         """
         if source == dtype:
             return a
+        if source in HALVES:
+            return self.cast("f32", dtype, half.widen(self, source, a))
+        if dtype in HALVES:
+            return half.round_to(self, dtype, self.cast(source, "f32", a))
         if dtype == "b1":
             return self.compare("une" if source in FLOATS else "ne", source, a, self.const(source, 0))
         if source in FLOATS:

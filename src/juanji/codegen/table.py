@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from juanji.codegen.builder import Builder
 from juanji.codegen.expr import Emitter
 from juanji.codegen.lanes import FLOATS, Lanes
+from juanji.dtypes import HALVES
 from juanji.target import DTYPE_BYTES, Target
 
 _COMBINED = {"add": "add", "mul": "mul", "max": "max", "min": "min"}
@@ -116,7 +117,7 @@ class _Writer:
     def none(self, listed: str, k: str) -> None:
         """What is read outside the table."""
         lanes = Lanes(self.b, 1)
-        value = lanes.const(self.dtype, float("nan") if self.dtype in FLOATS else 0)
+        value = lanes.const(self.dtype, float("nan") if self.dtype in (*FLOATS, *HALVES) else 0)
         self.b.store(self.dtype, 1, value, self.out(listed, k))
 
     def row(self, row: str, listed: str, start: str, stop: str) -> None:

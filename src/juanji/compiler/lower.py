@@ -13,7 +13,7 @@ from juanji.codegen.loops import LoopSpec
 from juanji.compiler.access import Access, collapse, dense, memory_order
 from juanji.compiler.fuse import Fused, Group, is_constant, uses_index
 from juanji.compiler.program import Program, Ref, ref
-from juanji.dtypes import BY_SHORT
+from juanji.dtypes import BY_SHORT, encode
 from juanji.graph import Node
 from juanji.ops.reduce import REDUCTION
 from juanji.ops.shape import VIEWS
@@ -116,7 +116,7 @@ class Lowering:
             assert shown is not None
             result = shown
         elif is_constant(node):
-            array = np.full((), node.attr("value"), BY_SHORT[node.dtype].numpy)
+            array = encode(np.asarray(node.attr("value")), BY_SHORT[node.dtype])
             result = self.program.constant(array, node.dtype).broadcast(node.shape)
         else:
             raise AssertionError(f"{node} is read before it is computed")

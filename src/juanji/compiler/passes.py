@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from juanji.config import debug_level
-from juanji.dtypes import BY_SHORT
+from juanji.dtypes import BY_SHORT, HALVES
 from juanji.graph import Graph, Node, reachable
 from juanji.ops import TABLE
 from juanji.ops.reference import reference
@@ -35,6 +35,8 @@ def fold_constants(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node |
     """An elementwise operation on literals is a literal."""
     op = node.op
     if op is None or op.kind != "map" or not inputs or op.name == "uniform":
+        return None
+    if any(n.dtype in HALVES for n in (node, *inputs)):
         return None
     values = [_constant(i) for i in inputs]
     if any(v is None for v in values):

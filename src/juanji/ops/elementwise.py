@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from juanji.dtypes import HALVES
 from juanji.errors import ShapeError
 from juanji.ops.core import Context, Gradient, Op, ShapeRule, register
 from juanji.spec import Spec, broadcast
@@ -39,7 +40,7 @@ def _binary(
 
 def _bits(name: str) -> ShapeRule:
     def rule(specs: Sequence[Spec], attrs: dict[str, Any]) -> Spec:
-        if specs[0].dtype in ("f32", "f64"):
+        if specs[0].dtype in ("f32", "f64", *HALVES):
             raise TypeError(f"{name} is only for integers and bools; for floating point tensors use logical_{name}")
         return _arithmetic(specs, attrs)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from juanji.dtypes import BY_SHORT
+from juanji.dtypes import BY_SHORT, encode
 
 Array = NDArray[Any]
 Reference = Callable[..., Any]
@@ -103,8 +103,8 @@ _TABLE["or"] = lambda a, b: a | b
 _TABLE["xor"] = lambda a, b: a ^ b
 _TABLE["not"] = lambda a: ~a
 _TABLE["copy"] = np.array
-_TABLE["cast"] = lambda x, dtype: x.astype(BY_SHORT[dtype].numpy)
-_TABLE["const"] = lambda shape, dtype, value: np.full(shape, value, BY_SHORT[dtype].numpy)
+_TABLE["cast"] = lambda x, dtype: encode(x, BY_SHORT[dtype])
+_TABLE["const"] = lambda shape, dtype, value: encode(np.full(shape, value), BY_SHORT[dtype])
 _TABLE["iota"] = lambda shape, dtype: np.arange(math.prod(shape), dtype=BY_SHORT[dtype].numpy).reshape(shape)
 _TABLE["linear"] = lambda x, w: x @ w.T
 
@@ -415,6 +415,7 @@ def _gather(x: Array, index: Array, dim: int) -> Array:
 
 
 @_is("scatter")
+@_is("scatter_reduce")
 def _scatter(base: Array, source: Array, index: Array, dim: int, mode: str) -> Array:
     combine: dict[str, Any] = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
     out = np.array(base)

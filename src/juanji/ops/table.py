@@ -65,7 +65,7 @@ def _base_grad(c: Context) -> Any:
     base, source = c.x(0), c.x(1)
     if mode == "mul":  # the product of all others: without the base where that is zero
         one, zero = base.new_scalar(1), eq(base, zero_like(base))
-        rest = scatter(where(zero, one, base), source, index, dim=dim, mode="mul")
+        rest = scatter_reduce(where(zero, one, base), source, index, dim=dim, mode="mul")
         return div(mul(c.g, rest), where(zero, one, base))
     return where(eq(base, c.out), div(c.g, _winners(c)), zero_like(c.g))
 
@@ -80,7 +80,7 @@ def _source_grad(c: Context) -> Any:
         one, zero = source.new_scalar(1), eq(source, zero_like(source))
         zeros = scatter(base.new_zeros(c.shape(0)), cast(zero, dtype=c.specs[1].dtype), index, dim=dim, mode="add")
         alone = zero & eq(gather(zeros, index, dim=dim), one)
-        rest = scatter(base, where(alone, one, source), index, dim=dim, mode="mul")
+        rest = scatter_reduce(base, where(alone, one, source), index, dim=dim, mode="mul")
         usual = div(gather(mul(c.g, c.out), index, dim=dim), where(zero, one, source))
         return where(alone, gather(mul(c.g, rest), index, dim=dim), usual)
     wins = eq(source, gather(c.out, index, dim=dim))
@@ -95,8 +95,12 @@ def _winners(c: Context) -> Any:
     return add(cast(eq(base, c.out), dtype=kind), scatter(base.new_zeros(c.shape(0)), hits, index, dim=dim, mode="add"))
 
 
-#: (base, source, index) -> base with source set, added, multiplied or compared in at the places that index names
-#: along `dim`. Where several meet they do so in their order along `dim`, for any number of threads.
+#: (base, source, index) -> base with source set or added at the places that index names along `dim`. Where several meet
+#: they do so in their order along `dim`, for any number of threads.
 scatter: Op = register(
-    Op("scatter", _scatter_shape, "table", (_base_grad, _source_grad, None), ("012o", "012o", ""), linear=())
+    Op("scatter", _scatter_shape, "table", (_base_grad, _source_grad, None), ("2", "2", ""), linear=())
+)
+#: The same, multiplied or compared: its gradients read the values too.
+scatter_reduce: Op = register(
+    Op("scatter_reduce", _scatter_shape, "table", (_base_grad, _source_grad, None), ("012o", "012o", ""), linear=())
 )

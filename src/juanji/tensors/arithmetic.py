@@ -9,7 +9,7 @@ import numpy as np
 
 from juanji import dtypes
 from juanji.config import state
-from juanji.dtypes import DType, category, from_numpy_dtype, promote
+from juanji.dtypes import DType, category, encode, promote, storable
 from juanji.ops import elementwise as ew
 from juanji.ops.core import Op
 from juanji.spec import show
@@ -44,7 +44,7 @@ def scalar(value: Any, dtype: DType) -> Any:
                 if dtype.is_signed
                 else int(value) % 256
             )
-        found = _scalars[key] = wrap(Storage(np.full(1, value, dtype.numpy), (), dtype))
+        found = _scalars[key] = wrap(Storage(encode(np.full(1, value), dtype), (), dtype))
     return found
 
 
@@ -88,7 +88,7 @@ def operand(value: Any, name: str) -> Any:
     if isinstance(value, np.ndarray):
         if state.capture is not None:
             state.capture.refuse(f"{name} with a NumPy array", "make it a tensor outside the step, or pass it in")
-        kind = from_numpy_dtype(value.dtype)
+        value, kind = storable(value)
         return wrap(Storage(np.ascontiguousarray(value, kind.numpy).reshape(-1), value.shape, kind))
     if isinstance(value, complex):
         raise TypeError(f"{name}: complex numbers are not supported ({value!r}); valid are bool, int and float")
@@ -107,6 +107,8 @@ def arithmetic(op: Op, a: Any, b: Any) -> Any:
             if a.dtype is b.dtype:
                 return op(a, b)
         elif type(b) in (int, float):
+            if a.dtype.half and op.shape is not ew.lt.shape:  # the number is not rounded before
+                return cast(op(cast(a, dtypes.float32), scalar(b, dtypes.float32)), a.dtype)
             return op(a, scalar(b, a.dtype))
     dtype = result_dtype((a, b))
     if op is ew.div and not dtype.is_floating_point:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from juanji import ops
 from juanji.config import changed, state
-from juanji.dtypes import DType
+from juanji.dtypes import DType, decode
 from juanji.errors import ShapeError
 from juanji.ops.core import Attrs, Op, set_dispatcher
 from juanji.ops.shape import VIEWS, Chain, chain_spec, view_write
@@ -304,6 +304,25 @@ def compute(op: Op, inputs: Sequence[Any], attrs: Attrs) -> Tensor:
     return _execute(op, attrs, inputs, None)
 
 
+#: Operations that only move elements: they take float16 and bfloat16 as they are.
+MOVES = frozenset(("cast", "copy", "where", "gather", "view_write"))
+
+
+def attrs_compute(attrs: Attrs) -> bool:
+    """Whether a scatter, too, does more than set."""
+    return ("mode", "set") not in attrs
+
+
+def in_float32(op: Op, inputs: Sequence[Any], attrs: Attrs) -> Tensor:
+    """An operation on float16 or bfloat16: computed in float32 and rounded once."""
+    from juanji.dtypes import float32
+
+    kind = next(t.dtype for t in inputs if t.dtype.half)
+    wide = [ops.elementwise.cast(t, dtype=float32.short) if t.dtype.half else t for t in inputs]
+    result = dispatch(op, wide, attrs)
+    return ops.elementwise.cast(result, dtype=kind.short) if result.dtype is float32 else result
+
+
 def dispatch(op: Op, inputs: Sequence[Any], attrs: Attrs) -> Tensor:
     """Applies an operation to tensors: views share memory, the rest is computed; recorded if a gradient is wanted."""
     if op.kind == "view":
@@ -314,6 +333,9 @@ def dispatch(op: Op, inputs: Sequence[Any], attrs: Attrs) -> Tensor:
         result = view(contiguous, op.name, attrs)
         assert result is not None
         return result
+    for t in inputs:
+        if t.dtype.half and op.name not in MOVES and attrs_compute(attrs):
+            return in_float32(op, inputs, attrs)
     result = compute(op, inputs, attrs)
     if state.grad_enabled and op.grads:
         record(op, inputs, attrs, result)
@@ -504,7 +526,7 @@ def no_value() -> RuntimeError:
 
 
 def as_array(tensor: Any) -> NDArray[Any]:
-    """A NumPy array over the tensor's own memory."""
+    """A NumPy array over the tensor's own memory; of bfloat16, which NumPy does not have, a copy in float32."""
     storage = tensor._var.storage
     if storage.array is None:
         if state.capture is not None:
@@ -520,6 +542,14 @@ def as_array(tensor: Any) -> NDArray[Any]:
             "pass it as an argument, or read it outside the step",
         )
     storage.shown = True
+    if tensor.dtype.short == "bf16":
+        return decode(raw_array(tensor), tensor.dtype)  # type: ignore[no-any-return]
+    return raw_array(tensor)
+
+
+def raw_array(tensor: Any) -> NDArray[Any]:
+    """The memory as an array of what is stored: of bfloat16 the bits."""
+    storage = tensor._var.storage
     if not tensor.shape and not tensor.offset:
         return np.ndarray((), tensor.dtype.numpy, storage.array.data)
     item = tensor.dtype.itemsize

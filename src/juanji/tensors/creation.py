@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from juanji import dtypes
 from juanji.config import state
-from juanji.dtypes import DType, as_dtype, from_numpy_dtype, promote
+from juanji.dtypes import DType, as_dtype, promote
 from juanji.errors import ShapeError
 from juanji.ops import elementwise as ew
 from juanji.ops.shape import concatenate
@@ -60,7 +60,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     if dtype is not None:
         kind = as_dtype(dtype)
     elif isinstance(data, (np.ndarray, np.generic)):
-        kind = from_numpy_dtype(array.dtype)
+        array, kind = dtypes.storable(array)
     else:
         kind = python_dtype(array)
     if array.dtype.kind not in "biuf":
@@ -68,7 +68,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
             f"data of type {array.dtype} cannot be made into a tensor; valid are numbers and sequences of them"
         )
     with np.errstate(all="ignore"):
-        converted = array.astype(kind.numpy)
+        converted = dtypes.encode(array, kind)
     return new_tensor(converted, kind, requires_grad, device)
 
 
@@ -99,7 +99,7 @@ def from_numpy(ndarray: NDArray[Any]) -> Tensor:
     """
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
-    dtype = from_numpy_dtype(ndarray.dtype)
+    ndarray, dtype = dtypes.storable(ndarray)
     array = np.require(ndarray, dtype.numpy, ["C", "W", "A"])
     result: Tensor = wrap(Storage(array.reshape(-1), tuple(array.shape), dtype))
     return result
@@ -158,6 +158,15 @@ def uniform(shape: Shape, dtype: DType) -> Tensor:
     return result  # type: ignore[no-any-return]
 
 
+def _floats(generator: Generator | None, name: str, shape: Shape, kind: DType) -> Any:
+    if not kind.is_floating_point:
+        raise RuntimeError(f"random numbers with a fraction need a floating point type, not {kind}")
+    drawn = getattr(generator_or_default(generator).numpy, name)(
+        shape, np.float64 if kind is dtypes.float64 else np.float32
+    )
+    return dtypes.encode(drawn, kind)
+
+
 def rand(
     *size: Any,
     generator: Generator | None = None,
@@ -176,7 +185,7 @@ def rand(
         if generator is not None:
             state.capture.refuse("a generator is drawn from", "leave generator out: the step then has its own counter")
         return uniform(shape, kind)
-    return new_tensor(generator_or_default(generator).numpy.random(shape, kind.numpy), kind, requires_grad)
+    return new_tensor(_floats(generator, "random", shape, kind), kind, requires_grad)
 
 
 def randn(
@@ -198,7 +207,7 @@ def randn(
         turn: Tensor = (uniform(shape, kind) * (2 * math.pi)).cos()
         normal: Tensor = turn * radius.sqrt()
         return normal
-    return new_tensor(generator_or_default(generator).numpy.standard_normal(shape, kind.numpy), kind, requires_grad)
+    return new_tensor(_floats(generator, "standard_normal", shape, kind), kind, requires_grad)
 
 
 def _host_generator(generator: Generator | None, what: str) -> Any:
@@ -231,7 +240,7 @@ def randint(*args: Any, **kwargs: Any) -> Tensor:
     kind = dtypes.int64 if dtype is None else as_dtype(dtype)
     shape = checked_shape((size if isinstance(size, (tuple, list)) else (size,),), kind)
     drawn = _host_generator(generator, "randint").integers(low, int(high), shape)
-    return new_tensor(np.asarray(drawn).astype(kind.numpy), kind, requires_grad)
+    return new_tensor(dtypes.encode(drawn, kind), kind, requires_grad)
 
 
 def randperm(
@@ -243,7 +252,7 @@ def randperm(
     kind = dtypes.int64 if dtype is None else as_dtype(dtype)
     checked_shape((n,), kind)
     order = _host_generator(generator, "randperm").permutation(n)
-    return new_tensor(order.astype(kind.numpy), kind, requires_grad)
+    return new_tensor(dtypes.encode(order, kind), kind, requires_grad)
 
 
 def _randint_shape(shape: Shape, *bounds: Any, **kwargs: Any) -> Tensor:

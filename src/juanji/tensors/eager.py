@@ -11,14 +11,14 @@ import numpy as np
 
 from juanji import target
 from juanji.compiler.plan import Plan, build
-from juanji.dtypes import BY_SHORT, DType
+from juanji.dtypes import BY_SHORT, DType, encode
 from juanji.graph import Graph
 from juanji.ops.core import Attrs, Op
 from juanji.ops.reference import reference
 from juanji.runtime import memory
 from juanji.runtime.memory import check_size
 from juanji.spec import Shape, Spec, contiguous_strides
-from juanji.tensors.base import Storage, as_array, fresh, no_value, set_executor, wrap
+from juanji.tensors.base import Storage, as_array, fresh, no_value, raw_array, set_executor, wrap
 from juanji.tensors.indexing import HOST
 
 #: Plans of one op are small, some 10 KB; when this many are kept, the oldest half is dropped.
@@ -104,12 +104,13 @@ def execute(op: Op, attrs: Attrs, inputs: Sequence[Any], out: Any) -> Any:
 
 def _on_host(op: Op, given: dict[str, Any], inputs: Sequence[Any], out: Any, prepared: Prepared) -> Any:
     check_size(prepared.layout[0].shape, prepared.dtype.name)
-    arrays = [as_array(t) for t in inputs]
+    arrays = [as_array(t) if op.kind == "host" else raw_array(t) for t in inputs]
     value = HOST[op.name](*arrays, **given) if op.kind == "host" else reference(op.name, arrays, given)
     if out is not None:
-        as_array(out)[...] = value
+        raw_array(out)[...] = encode(value, prepared.dtype) if op.kind == "host" else value
         return out
-    flat = np.array(value, prepared.dtype.numpy).reshape(math.prod(prepared.layout[0].shape))
+    stored = encode(value, prepared.dtype) if op.kind == "host" else value
+    flat = np.array(stored, prepared.dtype.numpy).reshape(math.prod(prepared.layout[0].shape))
     return wrap(Storage(flat, prepared.layout[0].shape, prepared.dtype))
 
 

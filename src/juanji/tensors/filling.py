@@ -86,7 +86,7 @@ def full(
     if state.capture is not None:
         return ew.const(shape=shape, dtype=kind.short, value=value)  # type: ignore[no-any-return]
     with np.errstate(all="ignore"):
-        return new_tensor(np.broadcast_to(np.asarray(value).astype(kind.numpy), shape), kind, requires_grad)
+        return new_tensor(np.broadcast_to(dtypes.encode(np.asarray(value), kind), shape), kind, requires_grad)
 
 
 def _filled(name: str, value: int, text: str) -> Any:
@@ -128,7 +128,7 @@ def eye(
     if state.capture is not None:
         row, column = ew.iota(shape=(rows,), dtype="i64").reshape(rows, 1), ew.iota(shape=(columns,), dtype="i64")
         return cast(ew.eq(row, column), kind)  # type: ignore[no-any-return]
-    return new_tensor(np.eye(rows, columns, dtype=np.float32), kind, requires_grad)
+    return new_tensor(converted(np.eye(rows, columns, dtype=np.float32), kind), kind, requires_grad)
 
 
 def like(name: str, make: Any, text: str) -> Any:
@@ -215,7 +215,7 @@ def arange(
 def converted(array: NDArray[Any], kind: DType) -> NDArray[Any]:
     """An array in a tensor\'s element type, silently."""
     with np.errstate(all="ignore"):
-        return array.astype(kind.numpy)
+        return np.asarray(dtypes.encode(array, kind))
 
 
 def _spaced(

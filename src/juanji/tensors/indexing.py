@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,23 +10,27 @@ import numpy as np
 
 from juanji import dtypes
 from juanji.config import state
+from juanji.errors import BoundsError
 from juanji.ops import elementwise as ew
 from juanji.ops import shape as shapes
-from juanji.ops.core import Context, Op, register
-from juanji.spec import Spec, show
+from juanji.ops import table
+from juanji.spec import broadcast, show
 from juanji.tensors.arithmetic import NUMBERS, cast, scalar
-from juanji.tensors.base import Storage, TensorBase, as_array, record, wrap, write
+from juanji.tensors.base import Storage, TensorBase, as_array, wrap, write
+from juanji.tensors.public import public
+from juanji.tensors.tables import check_bounds, wrapped
 
 
 def _is_array(item: Any) -> bool:
     if isinstance(item, TensorBase):
-        return bool(item.shape) or item.dtype is dtypes.bool_
+        # Inside a capture an index without dimensions has no value yet: it is looked up.
+        return bool(item.shape) or item.dtype is dtypes.bool_ or state.capture is not None
     return isinstance(item, (list, np.ndarray)) and not (isinstance(item, np.ndarray) and item.ndim == 0)
 
 
 def _expanded(tensor: Any, key: Any) -> list[Any]:
     items = list(key) if isinstance(key, tuple) else [key]
-    used = sum(1 for i in items if i is not None and i is not Ellipsis)
+    used = sum(_rank(i) if _is_array(i) and _is_mask(i) else 1 for i in items if i is not None and i is not Ellipsis)
     if used > tensor.ndim:
         raise IndexError(f"too many indices for tensor of dimension {tensor.ndim}: {used} were given")
     if sum(1 for i in items if i is Ellipsis) > 1:
@@ -81,100 +86,192 @@ def _int(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def _numpy_key(key: Any) -> Any:
-    def plain(item: Any) -> Any:
-        if isinstance(item, TensorBase):
-            if item.dtype.is_floating_point:
-                raise IndexError(f"tensors used as indices must be integer or bool tensors, not {item.dtype}")
-            return as_array(item)
-        return np.asarray(item) if isinstance(item, list) else item
-
-    return tuple(plain(i) for i in key) if isinstance(key, tuple) else plain(key)
-
-
-def _take_shape(specs: Any, attrs: dict[str, Any]) -> Spec:
-    return Spec(attrs["shape"], specs[0].dtype)
-
-
-def _take_grad(c: Context) -> Any:
-    return put(c.g, index=c.attrs["index"], shape=c.shape(0))
-
-
-#: Host operations behind indexing by arrays: elements of the flattened input at fixed places, and its adjoint.
-take = register(Op("take", _take_shape, "host", (_take_grad,), ("",), linear=(0,)))
-put = register(
-    Op(
-        "put",
-        _take_shape,
-        "host",
-        (lambda c: take(c.g, index=c.attrs["index"], shape=c.shape(0)),),
-        ("",),
-        linear=(0,),
-    )
-)
-
-
-class Places:
-    """Positions in a flattened tensor, compared by identity so that an operation can carry them."""
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-
-
-def _places(tensor: Any, key: Any) -> Any:
+def _index_tensors(item: Any, view: Any, d: int) -> list[Any]:
+    """What indexes the dimensions of `view` from `d` on: an array of integers one, a mask as many as it has."""
+    index = item
+    if not isinstance(item, TensorBase):
+        array = np.asarray(item)
+        if not array.size and not isinstance(item, np.ndarray):
+            array = array.astype(np.int64)
+        if array.dtype.kind not in "iub":
+            raise IndexError(f"arrays used as indices must be of integers or bools, not {array.dtype}")
+        if state.capture is not None:
+            index = _constant_index(array)
+        else:
+            index = wrap(Storage(*_stored(array)))
+    if index.dtype.is_floating_point:
+        raise IndexError(f"tensors used as indices must be integer or bool tensors, not {index.dtype}")
+    if index.dtype is not dtypes.bool_:
+        check_bounds("index", index, view.shape[d], d, -view.shape[d])
+        return [wrapped(cast(index, dtypes.int64), view.shape[d])]
+    if tuple(index.shape) != tuple(view.shape[d : d + index.ndim]):
+        raise IndexError(
+            f"the shape of the mask {show(index.shape)} does not match the indexed tensor's {show(view.shape)} at "
+            f"dimension {d}"
+        )
     if state.capture is not None:
         state.capture.refuse(
-            "indexing with an array makes a shape that depends on values",
+            "indexing with a mask makes a shape that depends on values",
             "index outside the step, or use where() and sums instead",
         )
-    everything = np.arange(tensor.numel()).reshape(tensor.shape)
-    try:
-        return everything[_numpy_key(key)]
-    except IndexError as error:
-        raise IndexError(f"{error} (tensor of shape {show(tensor.shape)})") from None
+    return [wrap(Storage(*_stored(places))) for places in np.nonzero(as_array(index))]
+
+
+def _stored(array: Any) -> tuple[Any, Any, Any]:
+    kind = dtypes.bool_ if array.dtype.kind == "b" else dtypes.int64
+    return np.ascontiguousarray(array, kind.numpy).reshape(-1), tuple(array.shape), kind
+
+
+def _constant_index(array: Any) -> Any:
+    """An array of few integers inside a capture: constants of the graph."""
+    if array.dtype.kind == "b" or array.size > 64:
+        state.capture.refuse("indexing with an array from outside", "make it a tensor outside the step, or pass it in")
+    from juanji.ops.shape import concatenate
+
+    values = [ew.const(shape=(1,), dtype="i64", value=int(v)) for v in array.reshape(-1)]
+    return concatenate(values, 0).reshape(tuple(array.shape)) if values else wrap(Storage(*_stored(array)))
+
+
+class _Selection:
+    """What an index with arrays selects: a view, and the rows of it that the arrays name together."""
+
+    def __init__(self, tensor: Any, key: Any) -> None:
+        items = _expanded(tensor, key)
+        plain: list[Any] = []
+        places: dict[int, Any] = {}  # dimension of the view: its array
+        d = 0
+        for item in items:
+            if _is_array(item):
+                count = _rank(item) if _is_mask(item) else 1
+                places[d] = item
+                plain += [slice(None)] * count
+                d += count
+            else:
+                plain.append(item)
+                d += 1 if item is None or isinstance(item, slice) else 0
+        self.view = basic(tensor, tuple(plain))
+        indices: dict[int, Any] = {}
+        for at, item in places.items():
+            for k, index in enumerate(_index_tensors(item, self.view, at)):
+                indices[at + k] = index
+        self.dims = sorted(indices)
+        try:
+            self.shape = broadcast(*(i.shape for i in indices.values()))
+        except ValueError:
+            shapes_ = ", ".join(show(i.shape) for i in indices.values())
+            raise IndexError(f"shape mismatch: indexing arrays could not be broadcast together: {shapes_}") from None
+        self.rest = [k for k in range(self.view.ndim) if k not in indices]
+        self.sizes = tuple(self.view.shape[k] for k in self.dims)
+        self.linear = self._linear([indices[k] for k in self.dims])
+        together = self.dims == list(range(self.dims[0], self.dims[0] + len(self.dims)))
+        self.front = self.dims[0] if together else 0  # where the arrays' dimensions stand in the result
+        kept = tuple(self.view.shape[k] for k in self.rest)
+        self.result = (*kept[: self.front], *self.shape, *kept[self.front :])
+        self.table = (math.prod(self.sizes), *kept)
+
+    def _linear(self, indices: list[Any]) -> Any:
+        """Positions in the indexed dimensions laid end to end; -1 where one is out of range (in a capture only)."""
+        total: Any = None
+        inside: Any = None
+        for index, size in zip(indices, self.sizes, strict=True):
+            total = index if total is None else ew.add(ew.mul(total, scalar(size, dtypes.int64)), index)
+            if state.capture is not None:
+                below = ew.lt(index, scalar(size, dtypes.int64))
+                good = ew.bitwise_and(ew.ge(index, scalar(0, dtypes.int64)), below)
+                inside = good if inside is None else ew.bitwise_and(inside, good)
+        if inside is not None:
+            total = ew.where(inside, total, scalar(-1, dtypes.int64))
+        return (total if total.shape == self.shape else total.expand(self.shape)).reshape(-1)
+
+    def _order(self) -> tuple[int, ...]:
+        return (*self.dims, *self.rest)
+
+    def flat(self) -> Any:
+        """The view with its indexed dimensions in front, as one."""
+        return self.view.permute(self._order()).reshape(self.table)
+
+    def spread(self) -> Any:
+        """The positions for every element of the rows."""
+        shape = (self.linear.shape[0], *self.table[1:])
+        along = self.linear.reshape((shape[0],) + (1,) * (len(shape) - 1))
+        return along if along.shape == shape else along.expand(shape)
+
+    def read(self) -> Any:
+        """The selected elements."""
+        found = table.gather(self.flat(), self.spread(), dim=0)
+        kept, n = self.table[1:], len(self.shape)
+        found = found.reshape((*self.shape, *kept))
+        moved = [*range(n, n + self.front), *range(n), *range(n + self.front, found.ndim)]
+        return found.permute(tuple(moved)) if self.front and n else found
+
+    def written(self, value: Any, mode: str) -> Any:
+        """The view with `value` set or added at the selected elements."""
+        wide = _fitted(value, self.result)
+        n = len(self.shape)
+        back = [*range(self.front, self.front + n), *range(self.front), *range(self.front + n, len(self.result))]
+        rows = wide.permute(tuple(back)).reshape((self.linear.shape[0], *self.table[1:]))
+        result = table.scatter(self.flat(), rows, self.spread(), dim=0, mode=mode)
+        order = self._order()
+        opened = result.reshape(tuple(self.view.shape[k] for k in order))
+        return opened.permute(tuple(order.index(k) for k in range(len(order))))
+
+
+def _is_mask(item: Any) -> bool:
+    return item.dtype is dtypes.bool_ if isinstance(item, TensorBase) else np.asarray(item).dtype.kind == "b"
+
+
+def _rank(item: Any) -> int:
+    return len(item.shape) if isinstance(item, TensorBase) else np.asarray(item).ndim
+
+
+def _has_arrays(key: Any) -> bool:
+    return any(map(_is_array, key)) if isinstance(key, tuple) else _is_array(key)
 
 
 def index_read(tensor: Any, key: Any) -> Any:
-    """`tensor[key]`."""
-    if not (any(map(_is_array, key)) if isinstance(key, tuple) else _is_array(key)):
-        return basic(tensor, key)
-    places = _places(tensor, key)
-    values = as_array(tensor.contiguous().detach()).reshape(-1)[places.reshape(-1)]
-    result = wrap(Storage(np.ascontiguousarray(values), tuple(places.shape), tensor.dtype))
-    if state.grad_enabled:
-        record(take, (tensor,), (("index", Places(places)), ("shape", tuple(places.shape))), result)
-    return result
+    """`tensor[key]`: a view for integers, slices, None and ellipsis; a copy where there are arrays."""
+    return _Selection(tensor, key).read() if _has_arrays(key) else basic(tensor, key)
 
 
-def index_write(tensor: Any, key: Any, value: Any) -> None:
-    """`tensor[key] = value`."""
+def _source(tensor: Any, value: Any) -> Any:
     if not isinstance(value, (TensorBase, *NUMBERS)):
         if not isinstance(value, (list, tuple, np.ndarray)):
             raise TypeError(f"cannot assign a {type(value).__name__} to elements of a tensor")
-        array = np.asarray(value).astype(tensor.dtype.numpy)
+        array = dtypes.encode(np.asarray(value), tensor.dtype)
         value = wrap(Storage(np.ascontiguousarray(array).reshape(-1), tuple(array.shape), tensor.dtype))
-    source = cast(value, tensor.dtype) if isinstance(value, TensorBase) else scalar(value, tensor.dtype)
-    if not (any(map(_is_array, key)) if isinstance(key, tuple) else _is_array(key)):
+    return cast(value, tensor.dtype) if isinstance(value, TensorBase) else scalar(value, tensor.dtype)
+
+
+def index_write(tensor: Any, key: Any, value: Any) -> None:
+    """`tensor[key] = value`; where arrays name an element several times the last value stays."""
+    source = _source(tensor, value)
+    if not _has_arrays(key):
         region = basic(tensor, key)
         write(region, _fitted(source, region.shape))
         return
-    places = _places(tensor, key)
-    source = _fitted(source, tuple(places.shape))
-    mask = np.zeros(tensor.numel(), np.bool_)
-    mask[places.reshape(-1)] = True
-    spread = put(source.contiguous(), index=Places(_last(places)), shape=tensor.shape)
-    hit = wrap(Storage(mask, tensor.shape, dtypes.bool_))
-    write(tensor, ew.where(hit, spread, tensor))
+    if isinstance(key, TensorBase) and key.dtype is dtypes.bool_ and not source.shape and key.shape == tensor.shape:
+        write(tensor, ew.where(key, source, tensor))  # works in a capture too
+        return
+    chosen = _Selection(tensor, key)
+    write(chosen.view, chosen.written(source, "set"))
 
 
-def _last(places: Any) -> Any:
-    # Where an element is written several times the last write stays; the others go nowhere.
-    flat = places.reshape(-1)
-    kept = np.full(flat.shape, -1)
-    _, first_from_end = np.unique(flat[::-1], return_index=True)
-    chosen = len(flat) - 1 - first_from_end
-    kept[chosen] = flat[chosen]
-    return kept.reshape(places.shape)
+@public(inplace=True)
+def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    """`input` with input[indices] = values, or these added: `indices` is a tuple of tensors of integers or bools.
+
+    Raises:
+        BoundsError: an index out of range.
+    """
+    if not isinstance(indices, (tuple, list)):
+        raise TypeError(f"index_put: indices must be a tuple of tensors, not {type(indices).__name__}")
+    if not isinstance(values, TensorBase):
+        raise TypeError(f"index_put: values must be a Tensor, not {type(values).__name__}")
+    if values.dtype is not input.dtype:
+        raise BoundsError(f"index_put: values are {values.dtype}, but the tensor is {input.dtype}")
+    key = tuple(slice(None) if i is None else i.reshape(1) if not i.shape else i for i in indices)
+    chosen = _Selection(input, key)
+    return chosen.written(values, "add" if accumulate else "set")
 
 
 def _fitted(source: Any, shape: tuple[int, ...]) -> Any:
@@ -183,19 +280,5 @@ def _fitted(source: Any, shape: tuple[int, ...]) -> Any:
     return source if source.shape == shape else source.expand(shape)
 
 
-def host_take(array: Any, index: Places, shape: Any) -> Any:
-    """What `take` computes."""
-    return array.reshape(-1)[index.array.reshape(-1)].reshape(shape)
-
-
-def host_put(array: Any, index: Places, shape: Any) -> Any:
-    """What `put` computes: values added at their places; place -1 drops them."""
-    out = np.zeros(int(np.prod(shape)), array.dtype)
-    flat = index.array.reshape(-1)
-    kept = flat >= 0
-    np.add.at(out, flat[kept], array.reshape(-1)[kept])
-    return out.reshape(shape)
-
-
-#: What operations of kind "host" compute, on NumPy arrays.
-HOST: dict[str, Callable[..., Any]] = {"take": host_take, "put": host_put}
+#: What operations of kind "host" compute, on NumPy arrays: filled by who registers one.
+HOST: dict[str, Callable[..., Any]] = {}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from juanji.config import state
-from juanji.dtypes import as_dtype
+from juanji.dtypes import as_dtype, bfloat16, encode
 from juanji.errors import ShapeError
 from juanji.ops import elementwise as ew
 from juanji.ops import reduce
@@ -211,6 +211,8 @@ class Tensor(Differentiable):
         """
         if self.requires_grad and not force:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        if self.dtype is bfloat16:
+            raise TypeError("Got unsupported ScalarType BFloat16: NumPy has no bfloat16; use .float().numpy()")
         return as_array(self)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
@@ -327,7 +329,7 @@ class Tensor(Differentiable):
         if state.capture is not None:
             return ew.const(shape=shape, dtype=kind.short, value=fill_value)  # type: ignore[no-any-return]
         check_size(shape, kind.name)
-        flat = np.broadcast_to(np.asarray(fill_value).astype(kind.numpy), (math.prod(shape),)).copy()
+        flat = np.broadcast_to(encode(np.asarray(fill_value), kind), (math.prod(shape),)).copy()
         result: Tensor = wrap(Storage(flat, shape, kind), requires_grad)
         return result
 

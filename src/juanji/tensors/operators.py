@@ -129,6 +129,8 @@ def install(cls: type[Any]) -> None:
     _unary(cls, "square", lambda x: ar.power(x, 2))
     for method, dtype in {
         "float": dtypes.float32,
+        "half": dtypes.float16,
+        "bfloat16": dtypes.bfloat16,
         "double": dtypes.float64,
         "long": dtypes.int64,
         "int": dtypes.int32,

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from juanji.dtypes import float32
 from juanji.tensors import arithmetic as ar
 from juanji.tensors.base import TensorBase
 
@@ -25,6 +26,7 @@ def public(*, method: bool = True, inplace: bool = False, aliases: tuple[str, ..
 
     def decorate(function: Any) -> Any:
         name = function.__name__.rstrip("_")
+        wide = function.__module__.rpartition(".")[2] in _COMPUTING
         first = next(iter(inspect.signature(function).parameters))
 
         @functools.wraps(function)
@@ -36,6 +38,8 @@ def public(*, method: bool = True, inplace: bool = False, aliases: tuple[str, ..
                 raise TypeError(f"{name}: {first} must be a Tensor, not {type(tensor).__name__} ({tensor!r:.60})")
             if "out" in kwargs:
                 refuse_out(name, kwargs)
+            if tensor.dtype.half and wide:
+                return _in_float32(function, tensor.dtype, args, kwargs)
             return function(*args, **kwargs)
 
         def into(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -53,6 +57,26 @@ def public(*, method: bool = True, inplace: bool = False, aliases: tuple[str, ..
         return checked
 
     return decorate
+
+
+#: Modules whose functions compute: with float16 and bfloat16 in float32, rounding what comes out once.
+_COMPUTING = frozenset(("algebra", "elementary", "pairs", "reductions", "scans", "statistics"))
+
+
+def _in_float32(function: Any, kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def widened(value: Any) -> Any:
+        return ar.cast(value, float32) if isinstance(value, TensorBase) and value.dtype.half else value
+
+    def rounded(value: Any) -> Any:
+        return ar.cast(value, kind) if isinstance(value, TensorBase) and value.dtype is float32 else value
+
+    result = function(*map(widened, args), **{k: widened(v) for k, v in kwargs.items()})
+    if kwargs.get("dtype") is not None:
+        return result
+    if isinstance(result, tuple):
+        parts = map(rounded, result)
+        return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
+    return rounded(result)
 
 
 def refuse_out(name: str, kwargs: dict[str, Any]) -> None:

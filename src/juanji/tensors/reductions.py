@@ -14,6 +14,7 @@ from juanji.ops.shape import reshape
 from juanji.spec import normal_dim, show
 from juanji.tensors.arithmetic import cast, scalar
 from juanji.tensors.base import need_tensor
+from juanji.tensors.public import public
 
 #: What `max(dim)` and `min(dim)` return.
 ValuesIndices = namedtuple("ValuesIndices", ["values", "indices"])
@@ -71,6 +72,7 @@ def _floating(x: Any, name: str, dtype: Any = None) -> Any:
     return x
 
 
+@public(method=False)
 def mean(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Mean over the given dimensions, or all; NaN where there is nothing to average.
 
@@ -82,6 +84,7 @@ def mean(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -
     return sum(x, dim, keepdim) * (1.0 / count if count else math.nan)
 
 
+@public(method=False)
 def var(x: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None) -> Any:
     """Variance: squared distance from the mean, divided by the count less `correction` (1 unless said otherwise)."""
     x = _floating(x, "var")
@@ -95,6 +98,7 @@ def var(x: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *
     return _dropped(total / less if less > 0 else total * math.nan, x, dims, keepdim)
 
 
+@public(method=False)
 def std(x: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None) -> Any:
     """Standard deviation; see `var`."""
     return root(var(x, dim, unbiased, keepdim, correction=correction))
@@ -199,6 +203,7 @@ def log_softmax(x: Any, dim: int, dtype: Any = None) -> Any:
     return rd.log_softmax(x, dim=normal_dim(dim, x.ndim)) if x.ndim else x * 0
 
 
+@public(method=False)
 def logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Any:
     """log(sum(exp(x))) over the given dimensions, without overflow."""
     need_tensor(x, "input", "logsumexp")

@@ -40,7 +40,7 @@ def bernoulli(input: Any, p: float | None = None, *, generator: Any = None) -> A
         raise RuntimeError(f"bernoulli: probabilities must be floating point, not {input.dtype}")
     if not ((chances >= 0) & (chances <= 1)).all():
         raise ShapeError("bernoulli: expected 0 <= p <= 1")
-    return new_tensor((source.random(input.shape) < chances).astype(np.float32), input.dtype, False)
+    return new_tensor(dtypes.encode(source.random(input.shape) < chances, input.dtype), input.dtype, False)
 
 
 @public()
@@ -83,7 +83,7 @@ def normal(
     kind = mean.dtype if is_tensor(mean) else std.dtype if is_tensor(std) else dtypes.float32
     kind = kind if dtype is None else dtypes.as_dtype(dtype)
     shape = np.broadcast_shapes(middle.shape, width.shape) if size is None else checked_shape((size,), kind)
-    return new_tensor((source.standard_normal(shape) * width + middle).astype(kind.numpy), kind, False)
+    return new_tensor(dtypes.encode(source.standard_normal(shape) * width + middle, kind), kind, False)
 
 
 def _drawn(name: str, draw: Any, text: str) -> Any:

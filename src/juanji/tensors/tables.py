@@ -123,7 +123,8 @@ def combine(input: Any, d: int, index: Any, src: Any, mode: str) -> Any:
     x, listed, values = _full_rank(input), _full_rank(index), _full_rank(src)
     values = _cut(values, listed.shape)
     region = _cut(x, listed.shape, d)
-    result = table.scatter(region, values, listed, dim=d, mode=mode)
+    op = table.scatter if mode in ("set", "add") else table.scatter_reduce
+    result = op(region, values, listed, dim=d, mode=mode)
     if region is not x:
         bounds = tuple((0, e, 1) for e in region.shape)
         result = shapes.view_write(x, result, chain=(("slice", (("bounds", bounds),)),))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from juanji import dtypes
 from juanji.spec import show
+from juanji.tensors.base import as_array
 
 DIGITS, COLUMNS = 4, 80
 #: A tensor of more elements is shortened to this many at both ends of each dimension.
@@ -31,7 +32,7 @@ def show_tensor(tensor: Any) -> str:
     name = "Parameter containing:\ntensor" if type(tensor).__name__ == "Parameter" else "tensor"
     if tensor.storage.array is None:
         return f"{name}(traced, shape={show(tensor.shape)}, dtype={tensor.dtype})"
-    array = tensor.detach().numpy()
+    array = as_array(tensor.detach())
     notes = []
     if not array.size and tensor.ndim != 1:
         notes.append(f"size={tuple(tensor.shape)}")
