@@ -87,14 +87,14 @@ def test_shapes_that_depend_on_values():
 
     def assigned(x):
         y = x * 1
-        y[y > 0] = 0
+        y[y > 0] = x[:1]
         return y
 
     def counted(x):
         return jj.one_hot(x)
 
-    refused(masked, jj.ones(2), match="indexing with an array", line="return x[x > 0]")
-    refused(assigned, jj.ones(2), match="indexing with an array", line="y[y > 0] = 0")
+    refused(masked, jj.ones(2), match="indexing with a mask", line="return x[x > 0]")
+    refused(assigned, jj.ones(2), match="indexing with a mask", line="y[y > 0] = x[:1]")
     refused(counted, jj.tensor([0, 2]), match="value", line="jj.one_hot")
 
 
@@ -105,7 +105,7 @@ def test_tensors_as_indices_and_sizes():
     def sized(x, n):
         return jj.zeros(n, 2)
 
-    refused(chosen, jj.ones(3), jj.tensor(1), match="value", line="x[i]")
+    assert jj.compile(chosen)(jj.arange(3.0), jj.tensor(1)).item() == 1  # an index is looked up by the step
     refused(sized, jj.ones(3), jj.tensor(1), match="value", line="jj.zeros")
 
 
