@@ -106,7 +106,7 @@ def _index_tensors(item: Any, view: Any, d: int) -> list[Any]:
         return [wrapped(cast(index, dtypes.int64), view.shape[d])]
     if tuple(index.shape) != tuple(view.shape[d : d + index.ndim]):
         raise IndexError(
-            f"the shape {show(index.shape)} of the boolean mask does not match the indexed tensor's {show(view.shape)} at "
+            f"the shape {show(index.shape)} of the boolean mask is not that of the tensor, {show(view.shape)}, at "
             f"dimension {d}"
         )
     if state.capture is not None:
