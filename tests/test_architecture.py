@@ -19,7 +19,7 @@ LAYERS = (
     {"tape", "tensors"},
     {"autograd"},
     {"capture"},
-    {"nn", "optim", "utils", "kernels"},
+    {"nn", "optim", "utils", "kernels", "formats"},
     {"zoo", "data"},
     {"interop", "visual"},
     {"api"},

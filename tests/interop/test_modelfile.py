@@ -11,7 +11,7 @@ import pytest
 import juanji as jj
 from juanji import zoo
 from juanji.errors import DataError
-from juanji.interop import container
+from juanji.formats import container
 from juanji.interop.modelfile import load_model, save_model
 from juanji.interop.preprocessing import Preprocessing
 from juanji.interop.statefile import load

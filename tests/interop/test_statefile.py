@@ -11,7 +11,7 @@ import safetensors.numpy
 
 import juanji as jj
 from juanji.errors import DataError
-from juanji.interop import container
+from juanji.formats import container
 from juanji.interop.statefile import load, save
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from juanji import nn, zoo
 from juanji.errors import DataError
-from juanji.interop import container
+from juanji.formats import container
 from juanji.interop.preprocessing import Preprocessing
 from juanji.tensors import Tensor, from_numpy
 from juanji.version import __version__

@@ -1,4 +1,4 @@
-"""`save` and `load`: nested dicts and lists of tensors and plain values as one .safetensors file."""
+"""`save` and `load`: nested dicts and lists of tensors and plain values as one .safetensors or .pth file."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from typing import Any
 import numpy as np
 
 from juanji.errors import DataError
-from juanji.interop import container
+from juanji.formats import container, torchfile
 from juanji.tensors import Tensor, from_numpy
 
 _FORMAT = "juanji.state"
 _VERSION = 1
 #: Deeper nesting than this is no state that anyone wrote.
 _DEEPEST = 64
+#: Endings of files that are written for PyTorch.
+_OF_TORCH = (".pt", ".pth")
 
 
 def save(obj: Any, path: str | os.PathLike[str]) -> None:
-    """Saves a state, such as a `state_dict()`, as a .safetensors file, atomically.
+    """Saves a state, such as a `state_dict()`, atomically: as a .safetensors file, or one that PyTorch loads.
 
     Args:
         obj: a dict (or list or tuple), nested as wanted, of tensors, NumPy arrays, numbers, strings, booleans
             and None. Keys are strings or integers. A flat dict of tensors keeps its names in the file, so
             that any other program that reads .safetensors finds them.
-        path: where to write. The path holds its old content or all of the new one, never a part.
+        path: where to write. The path holds its old content or all of the new one, never a part. A name that ends
+            in .pt or .pth gives a file that `torch.load(path, weights_only=True)` reads; in it arrays are tensors.
 
     Raises:
         TypeError: `obj` holds something else, named by where it stands.
@@ -39,18 +42,34 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
         >>> jj.load(path)["epoch"]
         4
     """
+    if os.path.splitext(path)[1].lower() in _OF_TORCH:
+        container.write_whole(path, torchfile.encode(_plain(obj, {})))
+        return
     writer = _Writer()
     structure = writer.encode(obj, ())
     container.write(path, writer.arrays, {"format": _FORMAT, "version": _VERSION, "structure": structure})
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Loads what `save` wrote; of any other .safetensors file, the flat dict of its tensors by name.
+    """Loads what `save` or `torch.save` wrote; of any other .safetensors file, the flat dict of its tensors by name.
+
+    The content tells what it is, not the name. PyTorch's files (.pt, .pth) are read by a reader that can build only
+    tensors and plain containers: nothing in them is run, and whatever else they ask for is refused by its name. Half
+    precision and bfloat16 become float32, which holds them exactly.
 
     Raises:
         FileNotFoundError: there is no such file.
-        DataError: the file is truncated, not .safetensors, or its description does not fit its tensors.
+        DataError: the file is truncated, of another kind, or its description does not fit its tensors.
+
+    Example:
+        >>> import os, tempfile, juanji as jj
+        >>> path = os.path.join(tempfile.mkdtemp(), "state.pth")
+        >>> jj.save({"weight": jj.ones(2, 3), "sizes": (2, 3)}, path)
+        >>> jj.load(path)["sizes"]
+        (2, 3)
     """
+    if _begins_as_torch(path):
+        return _tensors(torchfile.read(path), {}, path)
     arrays, description = container.read(path)
     if not isinstance(description, dict) or description.get("format") != _FORMAT:
         return {name: _tensor(value, name, path) for name, value in arrays.items()}
@@ -58,6 +77,45 @@ def load(path: str | os.PathLike[str]) -> Any:
     if version != _VERSION:
         raise DataError(f"{str(path)!r} has state format {version!r}; this Juanji reads {_VERSION}")
     return _Reader(arrays, path).decode(description.get("structure"), 0)
+
+
+def _begins_as_torch(path: str | os.PathLike[str]) -> bool:
+    if not os.path.isfile(path):
+        return False  # whoever reads it says so
+    with open(path, "rb") as file:
+        return torchfile.is_torch(file.read(4))
+
+
+def _plain(value: Any, seen: dict[int, Any]) -> Any:
+    """A state with arrays in place of tensors, the same array for the same tensor."""
+    if isinstance(value, Tensor):
+        if id(value) not in seen:
+            seen[id(value)] = value.detach().numpy()
+        return seen[id(value)]
+    if isinstance(value, Mapping):
+        return {key: _plain(item, seen) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item, seen) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    return value
+
+
+def _tensors(value: Any, seen: dict[int, Any], path: str | os.PathLike[str]) -> Any:
+    """What a PyTorch file holds with tensors in place of arrays, the same tensor for the same array."""
+    if isinstance(value, np.ndarray):
+        if id(value) not in seen:
+            half = value.dtype == np.float16
+            seen[id(value)] = _tensor(value.astype(np.float32) if half else value, "a tensor", path)
+        return seen[id(value)]
+    if isinstance(value, dict):
+        result = type(value)()
+        for name, item in value.items():
+            result[name] = _tensors(item, seen, path)
+        return result
+    if isinstance(value, (list, tuple)):
+        items = [_tensors(item, seen, path) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    return value
 
 
 def _tensor(array: Any, name: str, path: str | os.PathLike[str]) -> Tensor:

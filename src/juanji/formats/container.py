@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from juanji.errors import DataError
+from juanji.formats.torchfile import is_torch
 from juanji.runtime.system import replace_durably
 
 #: The metadata key under which Juanji keeps its own JSON.
@@ -122,10 +123,10 @@ def _check_frame(where: str) -> None:
     with open(where, "rb") as file:
         start = file.read(9)
         size = os.fstat(file.fileno()).st_size
-    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+    if is_torch(start):
         raise DataError(
             f"{where!r} is a pickle or zip file (as torch.save writes), not a .safetensors file; "
-            "pickles can run code, so Juanji does not open them"
+            "juanji.load reads tensors of such files"
         )
     if len(start) < 9:
         raise DataError(f"{where!r} is not a .safetensors file: it has only {size} bytes")
