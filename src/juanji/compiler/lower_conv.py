@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from juanji.compiler import lower_planar, lower_weight_grad
+from juanji.compiler import lower_depthwise, lower_planar, lower_weight_grad
 from juanji.compiler.access import Access
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering
@@ -30,7 +30,7 @@ def lower(lowering: Lowering, group: Group) -> None:
     {
         "conv": _conv,
         "conv_input_grad": _input_grad,
-        "conv_weight_grad": lower_weight_grad.lower,
+        "conv_weight_grad": _weight_grad,
         "matmul": matrix_product,
         "linear": matrix_product,
     }[anchor.op.name](lowering, group, anchor)
@@ -135,6 +135,9 @@ def _planar(lowering: Lowering, g: Geometry, rows: int, width: int, anchor: Node
 def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
     x_node, w_node = anchor.inputs
     g = geometry_of(anchor, x_node.shape, w_node.shape, anchor.shape)
+    if lower_depthwise.suits(g):
+        lower_depthwise.forward(lowering, group, g, x_node, w_node)
+        return
     if _planar(lowering, g, g.outs, g.out[2], anchor):
         places = (lifted(lowering.access(n), 4) for n in (x_node, w_node))
         lower_planar.forward(lowering, group, g.plane(), *places)
@@ -147,6 +150,9 @@ def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
 def _input_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     g_node, w_node = anchor.inputs
     g = geometry_of(anchor, anchor.shape, w_node.shape, g_node.shape)
+    if lower_depthwise.suits(g):
+        lower_depthwise.input_gradient(lowering, group, g, g_node, w_node)
+        return
     if _planar(lowering, g, g.ins, g.size[2], anchor) and lower_planar.gradient_fits(g.plane()):
         places = (lifted(lowering.access(n), 4) for n in (g_node, w_node))
         lower_planar.input_gradient(lowering, group, g.plane(), *places)
@@ -157,3 +163,12 @@ def _input_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     )
     spans = [backward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in range(3)]
     _slide(lowering, group, g, dy, _flip(swapped, [3]), spans, g.outs, g.ins, flipped=True)
+
+
+def _weight_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
+    g_node, x_node = anchor.inputs
+    g = geometry_of(anchor, x_node.shape, anchor.shape, g_node.shape)
+    if lower_depthwise.suits(g):
+        lower_depthwise.weight_gradient(lowering, group, g, anchor, g_node, x_node)
+    else:
+        lower_weight_grad.lower(lowering, group, anchor)

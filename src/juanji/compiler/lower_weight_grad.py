@@ -55,7 +55,7 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
         flat = [lifted(lowering.access(n), 4) for n in (g_node, x_node)]
         if lower_planar.weight_gradient_suits(lowering, g.plane(), *flat):
             lower_planar.weight_gradient(lowering, g.plane(), anchor, *flat)
-            _finish_separately(lowering, group, anchor)
+            finish_separately(lowering, group, anchor)
             return
     dy, x = lifted(image(lowering, g_node)), lifted(image(lowering, x_node))
     if any(g.pad) and g.ins * g.groups <= PADDED_CHANNELS:
@@ -86,13 +86,13 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
         partition=lambda _, rows, __, blocks: _chunks(tables, cut, rows, blocks),
     )
     if cut.partials > 1:
-        _sum(lowering, sums, own)
+        sum_partials(lowering, sums, own)
     # Into the parameter's own order, in which the optimiser reads it.
     logical = lifted(lowering.result(anchor))
     strides = logical.strides if g.groups == 1 else (logical.strides[0] * g.outs, *logical.strides)
     split = Access(logical.buffer, c.shape, strides, logical.offset, anchor.dtype)
     lowering.copy(c, split, "weight gradient to C order")
-    _finish_separately(lowering, group, anchor)
+    finish_separately(lowering, group, anchor)
 
 
 def _gradient_tables(g: Geometry, x: Access, dy: Access, s: Sequence[int], whole: bool, part: int | None) -> Tables:
@@ -248,7 +248,7 @@ def _groups(work: Sequence[tuple[int, int]], rows: int, blocks: int, count: int)
     return [group for group in groups if group]
 
 
-def _sum(lowering: Lowering, partials: Access, result: Access) -> None:
+def sum_partials(lowering: Lowering, partials: Access, result: Access) -> None:
     """Adds up the partial results, a block of columns at a time."""
     total = math.prod(result.shape)
     width = max(d for d in range(1, SUM_WIDTH + 1) if total % d == 0)
@@ -277,7 +277,7 @@ def _padded(lowering: Lowering, g: Geometry, x: Access) -> tuple[Geometry, Acces
     return replace(g, size=size, pad=(0, 0, 0)), wide
 
 
-def _finish_separately(lowering: Lowering, group: Group, anchor: Node) -> None:
+def finish_separately(lowering: Lowering, group: Group, anchor: Node) -> None:
     """What was fused behind a weight gradient runs as a loop of its own: its memory order is the loop's to choose."""
     rest = [n for n in group.nodes if n is not anchor]
     if rest:

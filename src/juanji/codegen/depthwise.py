@@ -1,0 +1,303 @@
+"""The depthwise kernels: each channel is convolved with a small kernel of its own, channels along the vector.
+
+What a contraction makes of it leaves nearly all lanes idle. Here a tile of neighbouring outputs of one vector of
+channels stays in registers; along a run of taps every column of the input is loaded once and used for all outputs
+that it meets. The forward convolution and the input gradient are one kernel with different tables; the weight
+gradient is the same walk with sums over pixels in place of sums over taps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from juanji.codegen.builder import Builder
+from juanji.codegen.expr import Emitter, Expr
+from juanji.codegen.lanes import FLOATS, Lanes
+from juanji.target import DTYPE_BYTES, Target
+
+#: Argument slots before the pointers of the epilogue's inputs; the first six are pointers.
+ARGUMENTS = ("x", "w", "c", "starts", "jobs", "runs", "images", "together", "bands", "x_image", "c_image", "x_line",
+             "c_line", "x_unit", "c_step", "w_step", "channels", "taps")  # fmt: skip
+#: int64 columns of the tables of jobs and of runs.
+JOB_FIELDS = ("x_off", "c_off", "across", "down", "run_begin", "run_end")
+RUN_FIELDS = ("x_off", "w_off", "length")
+#: Taps of one run at most: longer rows of a kernel are several runs.
+LONGEST_RUN = 7
+_POINTERS = 6
+_WIDEST = 8
+
+
+@dataclass(frozen=True)
+class DepthwiseSpec:
+    """A depthwise kernel: "slide" computes c from x and w, "weight" sums w from x and c.
+
+    Args:
+        kind: "slide": c[pixel, channel] = sum over taps of x[pixel + tap, channel] * w[tap, channel].
+            "weight": w[tap, channel] = sum over the pixels of a chunk of x[pixel + tap, channel] * c[pixel, channel].
+        dtype: of all operands. Integers are multiplied and added in their own type, modulo its range.
+        advance: units of x from one pixel of a line to the next.
+        step: units of x from one tap of a run to the next.
+        lengths: the lengths of runs that occur, each at most `LONGEST_RUN`.
+        epilogue: of "slide": expression of ("acc", dtype) and ("load", dtype_i, i) that is stored; None: the sum.
+        extras: (dtype, class) of the epilogue's inputs. Class "n": one value for each channel; "c": laid out as c,
+            with the same strides in elements; "s": one scalar.
+
+    Run-time arguments are the 8-byte slots `ARGUMENTS`, then a pointer for each extra. Strides and offsets of c are
+    in elements, all others in bytes. A job is `down` lines of `across` pixels whose taps are the runs `run_begin` to
+    `run_end`; a run is `length` taps side by side in x, `w_step` apart in w. Chunk i does the jobs of band
+    `i % bands` (rows `starts[band]` to `starts[band + 1]` of the table) for the images from `i // bands * together`,
+    `together` of them or as many as there are. In "weight" chunk i writes the i-th array of `taps` times `channels`
+    sums, zeros included. Chunks are independent, and no sum depends on how they are divided.
+    """
+
+    kind: str
+    dtype: str
+    advance: int
+    step: int
+    lengths: tuple[int, ...]
+    epilogue: Expr | None = None
+    extras: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("slide", "weight"):
+            raise ValueError(f"a depthwise kernel's kind is 'slide' or 'weight', not {self.kind!r}")
+        if self.dtype not in DTYPE_BYTES or self.dtype == "b1":
+            raise ValueError(f"a depthwise kernel's dtype is that of numbers, not {self.dtype!r}")
+        if min(self.advance, self.step) < 1 or not all(1 <= n <= LONGEST_RUN for n in self.lengths):
+            raise ValueError(f"advance and step are at least 1 and lengths 1 to {LONGEST_RUN}")
+
+    @property
+    def output(self) -> str:
+        """Dtype of what is written."""
+        return str(self.epilogue[1]) if self.epilogue is not None else self.dtype
+
+    def tile(self, target: Target) -> int:
+        """Pixels of a full tile: its sums, the weights of a run and a column of x fit into the registers."""
+        most = target.registers - 2 - max(self.lengths, default=1)
+        return max(t for t in (1, 2, 4, _WIDEST) if t == 1 or t <= most)
+
+    def generate(self, name: str, target: Target) -> str:
+        """LLVM IR of `void @name(ptr, i64, i64)`."""
+        return _Writer(self, Builder(name, target)).write()
+
+
+class _Writer:
+    """Writes one kernel."""
+
+    def __init__(self, spec: DepthwiseSpec, b: Builder) -> None:
+        self.spec, self.b = spec, b
+        self.size = DTYPE_BYTES[spec.dtype]
+        self.width = b.target.lanes(spec.dtype)
+        self.v = Lanes(b, self.width)
+        self.arg = {n: b.arg_ptr(i) if i < _POINTERS else b.arg_int(i) for i, n in enumerate(ARGUMENTS)}
+        self.extras = [b.arg_ptr(len(ARGUMENTS) + i) for i in range(len(spec.extras))]
+        self.scalars = {i: b.load(dtype, 1, self.extras[i]) for i, (dtype, cls) in enumerate(spec.extras) if cls == "s"}
+        self.zero = self.v.const(spec.dtype, 0)
+        channels = self.arg["channels"]
+        self.full = b.op(f"and i64 {channels}, {-self.width}")
+        self.some = b.compare("ne", self.full, channels)
+        mask = b.tail_mask(self.width, b.sub(channels, self.full))
+        # Between blocks LLVM narrows a vector of i1; whole lanes are what targets without mask registers want.
+        self.lane_type = "" if b.target.vector_bytes == 64 else f"<{self.width} x i{8 * self.size}>"
+        self.tail = b.op(f"sext <{self.width} x i1> {mask} to {self.lane_type}") if self.lane_type else mask
+        # Multiples of two strides: what an address can't scale by itself is multiplied here.
+        tile, longest = spec.tile(b.target), max(spec.lengths, default=1)
+        last = (tile - 1) * spec.advance + (longest - 1) * spec.step
+        self.columns = self._multiples("x_unit", last)
+        self.taps = self._multiples("w_step", longest - 1)
+
+    def _multiples(self, name: str, last: int) -> dict[int, tuple[str, int]]:
+        """For 1 to `last`: a register and the power of two that it is to be multiplied by."""
+        b, found = self.b, {}
+        registers: dict[int, str] = {}
+        for i in range(1, last + 1):
+            shift = min(3, (i & -i).bit_length() - 1)
+            base = i >> shift
+            if base not in registers:
+                registers[base] = b.mul(self.arg[name], base)
+            found[i] = (registers[base], shift)
+        return found
+
+    def _offset(self, pointer: str, table: dict[int, tuple[str, int]], i: int) -> str:
+        if i == 0:
+            return pointer
+        register, shift = table[i]
+        return self.b.at(pointer, self.b.op(f"shl i64 {register}, {shift}") if shift else register)
+
+    # -- the walk ---------------------------------------------------------------------------------------------
+    def write(self) -> str:
+        """Chunks, images, jobs and lines."""
+        b, arg = self.b, self.arg
+        with b.loop("%begin", "%end") as chunk:
+            turn = b.op(f"udiv i64 {chunk.index}, {arg['bands']}")
+            band = b.sub(chunk.index, b.mul(turn, arg["bands"]))
+            row = b.at(arg["starts"], b.mul(band, 8))
+            jobs = (b.load_int(row), b.load_int(row, 8))
+            first = b.mul(turn, arg["together"])
+            w = arg["w"]
+            if self.spec.kind == "weight":
+                pitch = b.mul(b.mul(arg["taps"], arg["channels"]), self.size)
+                w = b.at(w, b.mul(chunk.index, pitch))
+                self._clear(w)
+            with b.loop(first, b.min(b.add(first, arg["together"]), arg["images"])) as image:
+                x = b.at(arg["x"], b.mul(image.index, arg["x_image"]))
+                c = b.mul(image.index, arg["c_image"])
+                with b.loop(*jobs) as job:
+                    self._job(x, w, c, b.at(arg["jobs"], b.mul(job.index, 8 * len(JOB_FIELDS))))
+        return b.text()
+
+    def _clear(self, w: str) -> None:
+        b = self.b
+        with b.loop(0, self.arg["taps"]) as tap:
+            line = b.at(w, b.mul(tap.index, b.mul(self.arg["channels"], self.size)))
+            self._over_channels(
+                lambda c, mask: b.store(self.spec.dtype, self.width, self.zero, b.at(line, b.mul(c, self.size)), mask)
+            )
+
+    def _job(self, x: str, w: str, c: str, row: str) -> None:
+        b, arg = self.b, self.arg
+        job = {name: b.load_int(row, 8 * i) for i, name in enumerate(JOB_FIELDS)}
+        x, c = b.at(x, job["x_off"]), b.add(c, job["c_off"])
+        pixel = b.mul(arg["x_unit"], self.spec.advance)
+        tile = self.spec.tile(b.target)
+        with b.loop(0, job["down"]) as y:
+            x_line = b.at(x, b.mul(y.index, arg["x_line"]))
+            c_line = b.add(c, b.mul(y.index, arg["c_line"]))
+
+            def pixels(first: str, count: int, x_line: str = x_line, c_line: str = c_line) -> None:
+                here = b.at(x_line, b.mul(first, pixel))
+                there = b.add(c_line, b.mul(first, arg["c_step"]))
+                body = self._slide if self.spec.kind == "slide" else self._sum
+                self._over_channels(lambda at, mask: body(here, w, there, job, count, at, mask))
+
+            whole = b.op(f"and i64 {job['across']}, {-tile}")
+            with b.loop(0, whole, tile) as first:
+                pixels(first.index, tile)
+            done, count = whole, tile // 2
+            while count:
+                bit = b.op(f"and i64 {job['across']}, {count}")
+                with b.when(b.compare("ne", bit, 0)):
+                    pixels(done, count)
+                done, count = b.add(done, bit), count // 2
+
+    def _over_channels(self, body: Callable[[str, str | None], None]) -> None:
+        """`body(channel, mask)` for whole vectors of channels and for what is left."""
+        b = self.b
+        with b.loop(0, self.full, self.width) as loop:
+            body(loop.index, None)
+        with b.when(self.some):
+            mask = b.op(f"icmp slt {self.lane_type} {self.tail}, zeroinitializer") if self.lane_type else self.tail
+            body(self.full, mask)
+
+    # -- one tile ---------------------------------------------------------------------------------------------
+    def _multiply_add(self, a: str, b: str, c: str) -> str:
+        if self.spec.dtype in FLOATS:
+            return self.v.fma(self.spec.dtype, a, b, c)
+        return self.v.op("add", self.spec.dtype, self.v.op("mul", self.spec.dtype, a, b), c)
+
+    def _load(self, pointer: str, mask: str | None) -> str:
+        return self.b.load(self.spec.dtype, self.width, pointer, mask)
+
+    def _each_run(
+        self, job: dict[str, str], start: Sequence[str], body: Callable[[int, str, str, list[str]], list[str]]
+    ) -> list[str]:
+        """A loop over a job's runs, carrying vectors: `body(length, x offset, w offset, values)` gives the next."""
+        b, vtype = self.b, self.v.type(self.spec.dtype)
+        with b.loop(job["run_begin"], job["run_end"], carried=[(vtype, s) for s in start]) as loop:
+            row = b.at(self.arg["runs"], b.mul(loop.index, 8 * len(RUN_FIELDS)))
+            x_off, w_off = b.load_int(row), b.load_int(row, 8)
+            if len(self.spec.lengths) == 1:
+                loop.next(body(self.spec.lengths[0], x_off, w_off, loop.values))
+            else:
+                length, done = b.load_int(row, 16), b.label("run")
+                ends: list[tuple[str, list[str]]] = []
+                for i, n in enumerate(reversed(self.spec.lengths)):
+                    if i + 1 < len(self.spec.lengths):
+                        this, other = b.label("this"), b.label("other")
+                        b.branch(b.compare("eq", length, n), this, other)
+                        b.start(this)
+                    values = body(n, x_off, w_off, loop.values)
+                    ends.append((b.block, values))
+                    b.jump(done)
+                    if i + 1 < len(self.spec.lengths):
+                        b.start(other)
+                b.start(done)
+                loop.next(
+                    [
+                        b.op(f"phi {vtype} " + ", ".join(f"[ {values[k]}, %{block} ]" for block, values in ends))
+                        for k in range(len(start))
+                    ]
+                )
+        return loop.results
+
+    def _pairs(self, count: int, length: int) -> dict[int, list[tuple[int, int]]]:
+        """For each column of x that a tile reads, in order, the (pixel, tap) pairs that meet there."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for t in range(count):
+            for k in range(length):
+                found.setdefault(t * self.spec.advance + k * self.spec.step, []).append((t, k))
+        return dict(sorted(found.items()))
+
+    def _slide(self, x: str, w: str, c: str, job: dict[str, str], count: int, at: str, mask: str | None) -> None:
+        """Sums over taps for `count` pixels, stored through the epilogue."""
+        b = self.b
+        offset = b.mul(at, self.size)
+        x, w = b.at(x, offset), b.at(w, offset)
+
+        def run(length: int, x_off: str, w_off: str, values: list[str]) -> list[str]:
+            sums = list(values)
+            source, weight = b.at(x, x_off), b.at(w, w_off)
+            weights = [self._load(self._offset(weight, self.taps, k), mask) for k in range(length)]
+            for column, pairs in self._pairs(count, length).items():
+                value = self._load(self._offset(source, self.columns, column), mask)
+                for t, k in pairs:
+                    sums[t] = self._multiply_add(value, weights[k], sums[t])
+            return sums
+
+        sums = self._each_run(job, [self.zero] * count, run)
+        place = b.add(c, at)
+        for t, value in enumerate(sums):
+            self._store(place, at, mask, value)
+            if t + 1 < count:
+                place = b.add(place, self.arg["c_step"])
+
+    def _store(self, place: str, channel: str, mask: str | None, value: str) -> None:
+        b, spec = self.b, self.spec
+
+        def extra(i: int) -> str:
+            dtype, cls = spec.extras[i]
+            if cls == "s":
+                return b.splat(dtype, self.width, self.scalars[i])
+            index = channel if cls == "n" else place
+            return b.load(dtype, self.width, b.at(self.extras[i], b.mul(index, DTYPE_BYTES[dtype])), mask)
+
+        if spec.epilogue is not None:
+            value = Emitter(b, self.width, extra, acc=value).emit(spec.epilogue)
+        target = b.at(self.arg["c"], b.mul(place, DTYPE_BYTES[spec.output]))
+        b.store(spec.output, self.width, value, target, mask)
+
+    def _sum(self, x: str, w: str, c: str, job: dict[str, str], count: int, at: str, mask: str | None) -> None:
+        """Adds the products of `count` pixels to the sums of every tap."""
+        b = self.b
+        offset = b.mul(at, self.size)
+        x, w = b.at(x, offset), b.at(w, offset)
+        place, given = b.add(c, at), []
+        for t in range(count):
+            given.append(self._load(b.at(self.arg["c"], b.mul(place, self.size)), mask))
+            if t + 1 < count:
+                place = b.add(place, self.arg["c_step"])
+
+        def run(length: int, x_off: str, w_off: str, values: list[str]) -> list[str]:
+            source, weight = b.at(x, x_off), b.at(w, w_off)
+            places = [self._offset(weight, self.taps, k) for k in range(length)]
+            sums = [self._load(p, mask) for p in places]
+            for column, pairs in self._pairs(count, length).items():
+                value = self._load(self._offset(source, self.columns, column), mask)
+                for t, k in pairs:
+                    sums[k] = self._multiply_add(value, given[t], sums[k])
+            for p, value in zip(places, sums, strict=True):
+                b.store(self.spec.dtype, self.width, value, p, mask)
+            return values
+
+        self._each_run(job, [], run)

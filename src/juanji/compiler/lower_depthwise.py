@@ -1,0 +1,231 @@
+"""Convolutions in which every channel has its own kernel, and both gradients of them, with channels along the vector.
+
+Outputs with equal taps are rectangles, as in `compiler/windows.py`; nothing is padded. A chunk is a band of lines of
+one image, or several whole small images.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from juanji.codegen.depthwise import LONGEST_RUN, DepthwiseSpec
+from juanji.compiler.access import Access
+from juanji.compiler.fuse import Group
+from juanji.compiler.lower import Lowering, Operands, names
+from juanji.compiler.lower_contract import extra_operands, image, image_result
+from juanji.compiler.lower_weight_grad import finish_separately, sum_partials
+from juanji.compiler.program import Ref, ref
+from juanji.compiler.windows import Geometry, Span, backward_spans, forward_spans, lifted
+from juanji.graph import Node
+from juanji.target import DTYPE_BYTES
+
+#: Bytes of outputs that one chunk computes: enough to be worth sharing, and little beside the second-level cache.
+CHUNK_BYTES = 64 * 1024
+#: A weight gradient's chunk reads at least so many times what it writes.
+PARTIAL_SHARE = 32
+#: A line is not cut into pieces of fewer pixels.
+SHORTEST = 64
+
+
+def suits(g: Geometry) -> bool:
+    """Whether each channel has a kernel of its own."""
+    return g.groups > 1 and g.ins == g.outs == 1
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """The static side of tables: units of the input from pixel to pixel and from tap to tap, and the input's and the
+    weight's elements from tap to tap.
+    """
+
+    advance: int
+    step: int
+    unit: int
+    kernel_step: int
+
+
+def _walk(advance: int, places: int, kernels: int, column: int, channels: int) -> _Walk:
+    common = math.gcd(advance, places)
+    return _Walk(advance // common, places // common, common * column, kernels * channels)
+
+
+def forward(lowering: Lowering, group: Group, g: Geometry, x_node: Node, w_node: Node) -> None:
+    """The forward convolution."""
+    spans = [forward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in range(3)]
+    x = lifted(image(lowering, x_node))
+    walk = _walk(g.stride[2], g.dilation[2], 1, x.strides[4], g.groups)
+    _slide(lowering, group, g, x, lowering.access(w_node), spans, g.out, walk)
+
+
+def input_gradient(lowering: Lowering, group: Group, g: Geometry, dy_node: Node, w_node: Node) -> None:
+    """The input gradient: a convolution of the output's gradient, one for each phase of the stride."""
+    spans = [backward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in range(3)]
+    dy = lifted(image(lowering, dy_node))
+    common = math.gcd(g.stride[2], g.dilation[2])
+    walk = _walk(1, g.dilation[2] // common, -(g.stride[2] // common), dy.strides[4], g.groups)
+    _slide(lowering, group, g, dy, lowering.access(w_node), spans, g.size, walk)
+
+
+def weight_gradient(lowering: Lowering, group: Group, g: Geometry, anchor: Node, dy_node: Node, x_node: Node) -> None:
+    """The weight gradient: sums of each chunk, then the sum of those."""
+    dy, x = lifted(image(lowering, dy_node)), lifted(image(lowering, x_node))
+    spans = [forward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in range(3)]
+    walk = _walk(g.stride[2], g.dilation[2], 1, x.strides[4], g.groups)
+    taps, item = math.prod(g.kernel), DTYPE_BYTES[anchor.dtype]
+    wanted = max(CHUNK_BYTES, PARTIAL_SHARE // (1 + math.prod(g.stride)) * taps * g.groups * item)
+    tables = _tables(g, spans, g.out, x.strides, dy.strides, item, wanted // (g.groups * item))
+    own = lowering.program.buffer((*g.kernel, g.groups), anchor.dtype)
+    chunks = tables.bands * -(-g.images // tables.together)
+    sums = own if chunks == 1 else lowering.program.buffer((chunks, *own.shape), anchor.dtype)
+    spec = DepthwiseSpec("weight", anchor.dtype, walk.advance, walk.step, tables.lengths)
+    args = _arguments(lowering, g, tables, x, sums, dy, spans, walk)
+    lowering.program.call(spec, args, chunks, names([anchor]), [sums])
+    if chunks > 1:
+        sum_partials(lowering, sums, own)
+    logical = lifted(lowering.result(anchor))
+    s = own.strides
+    seen = replace(own, shape=logical.shape, strides=(s[3], 0, *s[:3]))
+    lowering.copy(seen, logical, "weight gradient to C order")
+    finish_separately(lowering, group, anchor)
+
+
+def _slide(
+    lowering: Lowering,
+    group: Group,
+    g: Geometry,
+    x: Access,
+    w: Access,
+    spans: Sequence[list[Span]],
+    size: tuple[int, ...],
+    walk: _Walk,
+) -> None:
+    anchor = group.anchor
+    assert anchor is not None
+    own = image_result(lowering, group.result)
+    c = lifted(own)
+    w = lifted(w)
+    packed = lowering.program.buffer((*g.kernel, g.groups), anchor.dtype)
+    source = replace(w, shape=packed.shape, strides=(*w.strides[2:], w.strides[0]))
+    lowering.copy(source, packed, "pack weights")
+    operands = Operands(lowering, group, group.result.shape, acc=anchor)
+    epilogue: Any = operands.expr(group.result) if group.result is not anchor else None
+    extras, extra_refs = extra_operands(lowering, group, operands, own, 1)
+    item = DTYPE_BYTES[anchor.dtype]
+    tables = _tables(g, spans, size, x.strides, c.strides, item, CHUNK_BYTES // (g.groups * item))
+    spec = DepthwiseSpec("slide", anchor.dtype, walk.advance, walk.step, tables.lengths, epilogue, extras)
+    args = [*_arguments(lowering, g, tables, x, packed, c, spans, walk), *extra_refs]
+    chunks = tables.bands * -(-g.images // tables.together)
+    lowering.program.call(spec, args, chunks, names(group.nodes), [own])
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Jobs of each band of an image, the runs they name, and how many images a chunk takes."""
+
+    starts: list[int]
+    jobs: list[tuple[int, ...]]
+    runs: list[tuple[int, int, int]]
+    lengths: tuple[int, ...]
+    together: int
+
+    @property
+    def bands(self) -> int:
+        return len(self.starts) - 1
+
+
+def _tables(
+    g: Geometry,
+    spans: Sequence[list[Span]],
+    size: tuple[int, ...],
+    x_strides: Sequence[int],
+    c_strides: Sequence[int],
+    item: int,
+    pixels: int,
+) -> _Tables:
+    """Tables for outputs of `size`, about `pixels` of them to a chunk."""
+    _, _, xz, xy, xx = x_strides
+    _, _, cz, cy, cx = c_strides
+    kernel = (g.kernel[1] * g.kernel[2] * g.groups, g.kernel[2] * g.groups, g.groups)
+    runs: list[tuple[int, int, int]] = []
+    lists: dict[tuple[tuple[int, int, int], ...], tuple[int, int]] = {}
+    # A chunk is some lines of an image or some images, but of a single line a piece.
+    cut_across = size[0] * size[1] == 1
+    total = size[2] if cut_across else size[0] * size[1]
+    piece = max(SHORTEST, pixels) if cut_across else max(1, pixels // size[2])
+    bands = range(0, total, piece)
+    starts: list[int] = [0]
+    jobs: list[tuple[int, ...]] = []
+    for begin in bands:
+        end = min(total, begin + piece)
+        for depth, row, col in itertools.product(*spans):
+            here = tuple(
+                (
+                    (iz * xz + iy * xy + first[1] * xx) * item,
+                    (kz * kernel[0] + ky * kernel[1] + first[0] * kernel[2]) * item,
+                    len(part),
+                )
+                for kz, iz in depth.taps
+                for ky, iy in row.taps
+                for part in _parts(col.taps)
+                for first in part[:1]
+            )
+            if here not in lists:
+                lists[here] = (len(runs), len(runs) + len(here))
+                runs.extend(here)
+            x0, x1 = _within(col, begin, end) if cut_across else (0, col.count)
+            for i in range(depth.count):
+                z = depth.start + i * depth.step
+                y0, y1 = (0, row.count) if cut_across else _within(row, begin - z * size[1], end - z * size[1])
+                if y0 < y1 and x0 < x1:
+                    jobs.append(
+                        (
+                            (i * depth.advance * xz + y0 * row.advance * xy + x0 * col.advance * xx) * item,
+                            z * cz + (row.start + y0 * row.step) * cy + (col.start + x0 * col.step) * cx,
+                            x1 - x0,
+                            y1 - y0,
+                            *lists[here],
+                        )
+                    )
+        starts.append(len(jobs))
+    together = piece // total if len(bands) == 1 else 1
+    lengths = tuple(sorted({n for _, _, n in runs})) or (1,)
+    return _Tables(starts, jobs, runs or [(0, 0, 1)], lengths, min(together, g.images))
+
+
+def _within(span: Span, begin: int, end: int) -> tuple[int, int]:
+    """Which outputs of a span lie between two positions."""
+    low, high = (min(span.count, max(0, -(-(at - span.start) // span.step))) for at in (begin, end))
+    return low, high
+
+
+def _parts(taps: Sequence[tuple[int, int]]) -> list[Sequence[tuple[int, int]]]:
+    """A line of taps in runs of nearly equal lengths."""
+    number = -(-len(taps) // LONGEST_RUN)
+    cuts = [len(taps) * i // number for i in range(number + 1)] if number else []
+    return [taps[a:b] for a, b in itertools.pairwise(cuts)]
+
+
+def _arguments(
+    lowering: Lowering, g: Geometry, tables: _Tables, x: Access, w: Access, c: Access, spans: Any, walk: _Walk
+) -> list[int | Ref]:
+    constants = [
+        ref(lowering.program.constant(np.array(table, np.int64).reshape(-1)))
+        for table in (tables.starts, tables.jobs, tables.runs)
+    ]
+    row, col = spans[1][0], spans[2][0]
+    item = x.item
+    return [
+        *(ref(x), ref(w), ref(c)),
+        *constants,
+        *(g.images, tables.together, tables.bands),
+        *(x.strides[0] * item, c.strides[0]),
+        *(row.advance * x.strides[3] * item, row.step * c.strides[3]),
+        *(walk.unit * item, col.step * c.strides[4]),
+        *(walk.kernel_step * item, g.groups, math.prod(g.kernel)),
+    ]
