@@ -462,6 +462,27 @@ def test_max_pooling(kernel_target, window, dtype):
             assert_exact("max_pool_grad", g, x, **attrs)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    ("outs", "ins", "kernel", "window", "stride"),
+    [
+        (16, 6, (3, 3), (2, 2), (2, 2)),
+        (20, 1, (5, 5), (2, 2), (2, 2)),
+        (3, 2, (3, 2), (2, 3), (3, 3)),
+        (1, 3, (1, 3), (3, 1), (3, 2)),
+    ],
+)
+def test_input_gradients_behind_max_pooling(kernel_target, outs, ins, kernel, window, stride, dtype):
+    pool = {"kernel": window, "stride": stride, "padding": (0, 0), "dilation": (1, 1), "ceil": False}
+    conv = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
+    y = whole(0, (3, outs, 9, 10), dtype)  # many ties
+    y[1, 0, 0, :2] = math.nan
+    g = whole(1, reference("max_pool", [y], pool).shape, dtype)
+    w = whole(2, (outs, ins, *kernel), dtype)
+    size = (9 + kernel[0] - 1, 10 + kernel[1] - 1)
+    assert_exact("conv_input_grad_at_maxima", g, y, w, pool=tuple(sorted(pool.items())), size=size, **conv)
+
+
 def test_max_pooling_of_nan(kernel_target):
     x = whole(0, (1, 2, 6, 6), "f32")
     x[0, 0, 1, 1] = x[0, 0, 1, 2] = x[0, 1, 5, 5] = math.nan

@@ -80,6 +80,7 @@ class Lowering:
             lower_rows,
             lower_sample,
             lower_scan,
+            lower_scatter,
             lower_table,
             lower_window,
         )
@@ -95,6 +96,7 @@ class Lowering:
             "write": lower_write,
             "table": lower_table.lower,
             "scan": lower_scan.lower,
+            "scatter": lower_scatter.lower,
         }
         if group.kind not in handlers:
             raise AssertionError(f"no lowering for {group.kind}")

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from juanji.compiler import lower_scatter
 from juanji.config import debug_level
 from juanji.dtypes import BY_SHORT, HALVES
 from juanji.graph import Graph, Node, reachable
 from juanji.ops import TABLE
 from juanji.ops.reference import reference
+from juanji.target import current
 
 #: Terms of a matrix product up to which computing an element takes no longer than writing it and reading it again; in
 #: results of so many elements at least, for which the time counts.
@@ -119,6 +121,15 @@ def work_before_scattering(graph: Graph, node: Node, inputs: tuple[Node, ...]) -
     return None
 
 
+def convolve_from_maxima(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    """The input gradient of a convolution behind max pooling from the values at the maxima, where that is less work."""
+    if not lower_scatter.found(node, inputs, current()):
+        return None
+    few, weight = inputs
+    attrs = tuple(sorted((*node.attrs, ("pool", few.attrs))))
+    return graph.node(TABLE["conv_input_grad_at_maxima"], (*few.inputs, weight), attrs, node.spec, node.line)
+
+
 def spell_out_short_sums(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
     """A matrix product of few terms an element is elementwise work: writing its result takes longer than computing it.
     So it may share a loop with what reads it, as the weight gradients of a small batch do with the update.
@@ -147,6 +158,7 @@ PASSES: tuple[tuple[str, Rule], ...] = (
     ("drop identities", drop_identities),
     ("find maxima again", find_maxima_again),
     ("work before scattering", work_before_scattering),
+    ("convolve from maxima", convolve_from_maxima),
     ("spell out short sums", spell_out_short_sums),
 )
 

@@ -83,6 +83,20 @@ max_pool_grad: Op = register(
 )
 
 
+#: (gradient at windows, input of the pooling, weight) -> conv_input_grad(max_pool_grad(first, second), third), `pool`
+#: being the pooling's attributes. The compiler writes it where that takes less time; gradients never see it.
+conv_input_grad_at_maxima: Op = register(
+    Op(
+        "conv_input_grad_at_maxima",
+        lambda specs, attrs: Spec((specs[0].shape[0], specs[2].shape[1], *attrs["size"]), specs[0].dtype),
+        "scatter",
+        (None, None, None),
+        ("", "", ""),
+        linear=(0, 2),
+    )
+)
+
+
 def _gather_shape(specs: Sequence[Spec], attrs: dict[str, Any]) -> Spec:
     return Spec(specs[1].shape, specs[0].dtype)
 

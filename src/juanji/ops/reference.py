@@ -367,6 +367,11 @@ def _max_pool_grad(g: Array, x: Array, **attrs: Any) -> Array:
     return np.asarray(_pool_scatter(g, _max_pool_index(x, **attrs), x.shape, **attrs))
 
 
+@_is("conv_input_grad_at_maxima")
+def _conv_input_grad_at_maxima(g: Array, x: Array, w: Array, pool: Any, **attrs: Any) -> Array:
+    return np.asarray(_conv_input_grad(_max_pool_grad(g, x, **dict(pool)), w, **attrs))
+
+
 def _divisor(inside: list[Any], padded: int, count_include_pad: bool, divisor: int) -> int:
     return divisor or (padded if count_include_pad else len(inside))
 
