@@ -223,9 +223,7 @@ class _Writer:
                 weights = b.at(b.at(self.w, b.mul(o, each)), place)
                 value = b.splat(spec.dtype, self.lanes, b.load(spec.dtype, 1, b.at(self.values, at)))
                 taps = [b.load(spec.dtype, self.lanes, b.at(weights, v * self.bytes)) for v in range(self.vectors)]
-                sums = [
-                    b.fma(spec.dtype, self.lanes, value, tap, total) for tap, total in zip(taps, sums, strict=True)
-                ]
+                sums = [b.fma(spec.dtype, self.lanes, value, tap, total) for tap, total in zip(taps, sums, strict=True)]
             out.next(sums)
         return out.results
 
