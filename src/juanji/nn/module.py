@@ -19,6 +19,7 @@ from juanji.nn.hooks import Hook, RemovableHandle
 from juanji.nn.notebook import module_html
 from juanji.nn.parameter import Parameter
 from juanji.tensors import Tensor, check_device
+from juanji.tensors.formats import MemoryFormat, check_memory_format
 
 _MISSING = object()
 _SCALARS = (bool, int, float, str)
@@ -465,6 +466,7 @@ class Module:
         device = kwargs.pop("device", None)
         tensor = kwargs.pop("tensor", None)
         kwargs.pop("non_blocking", None)
+        check_memory_format("to", kwargs.pop("memory_format", None))
         if kwargs:
             raise TypeError(f"to() got an unexpected keyword argument '{next(iter(kwargs))}'")
         for argument in args:
@@ -472,7 +474,7 @@ class Module:
                 tensor = argument
             elif isinstance(argument, DType):
                 dtype = argument
-            elif not isinstance(argument, bool):
+            elif not isinstance(argument, (bool, MemoryFormat)):
                 device = argument
         check_device(device)
         if tensor is not None:

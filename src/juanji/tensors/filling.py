@@ -19,6 +19,7 @@ from juanji.tape import INFERENCE
 from juanji.tensors.arithmetic import NUMBERS, cast
 from juanji.tensors.base import Storage, TensorBase, as_array, need_tensor, wrap
 from juanji.tensors.device import check_device
+from juanji.tensors.formats import check_memory_format
 from juanji.tensors.methods import Tensor
 from juanji.tensors.public import refuse_out
 
@@ -68,6 +69,7 @@ def check_arguments(function: str, device: Any, hints: dict[str, Any]) -> None:
     """Refuses another device, `out` and arguments that do not exist."""
     check_device(device)
     refuse_out(function, hints)
+    check_memory_format(function, hints.get("memory_format"))
     unknown = [name for name in hints if name not in _HINTS]
     if unknown:
         raise TypeError(f"{function}() got an unexpected keyword argument {unknown[0]!r}")

@@ -22,6 +22,7 @@ from juanji.tensors import notebook, text
 from juanji.tensors.base import Storage, TensorBase, Var, as_array, make, need_tensor, set_class, view, wrap, write
 from juanji.tensors.device import CPU, check_device, device
 from juanji.tensors.differentiable import Differentiable
+from juanji.tensors.formats import MemoryFormat, check_memory_format
 from juanji.tensors.indexing import index_read, index_write
 from juanji.tensors.operators import install
 from juanji.tensors.products import matmul
@@ -172,7 +173,15 @@ class Tensor(Differentiable):
         return self.dtype.is_floating_point
 
     def is_contiguous(self, memory_format: Any = None) -> bool:
-        """Whether the elements follow one another in C order."""
+        """Whether the elements follow one another in C order; channels last in the order that it names.
+
+        Raises:
+            TypeError: not a memory format. ShapeError: channels last for another number of dimensions.
+        """
+        check_memory_format("is_contiguous", memory_format, self.shape)
+        if memory_format is not None and memory_format.rank is not None:
+            order = (0, *range(2, self.ndim), 1)
+            return is_contiguous(tuple(self.shape[d] for d in order), tuple(self.strides[d] for d in order))
         return is_contiguous(self.shape, self.strides)
 
     def __len__(self) -> int:
@@ -271,10 +280,12 @@ class Tensor(Differentiable):
     # -- copies and element types -------------------------------------------------------------------------
     def clone(self, *, memory_format: Any = None) -> Tensor:
         """A copy with memory of its own, through which gradients flow."""
+        check_memory_format("clone", memory_format, self.shape)
         return ew.copy(self)  # type: ignore[no-any-return]
 
     def contiguous(self, memory_format: Any = None) -> Tensor:
-        """Itself if its elements lie in C order, else a copy whose elements do."""
+        """Itself if its elements lie in C order, else a copy whose elements do; `memory_format` is a hint."""
+        check_memory_format("contiguous", memory_format, self.shape)
         return self if self.is_contiguous() else self.clone()
 
     def to(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -284,11 +295,14 @@ class Tensor(Differentiable):
             ValueError: a device other than the CPU.
         """
         dtype = self.dtype
+        check_memory_format("to", kwargs.get("memory_format"), self.shape)
         for value in (*args, *(v for k, v in kwargs.items() if k in ("dtype", "device", "other"))):
             if isinstance(value, TensorBase):
                 dtype = value.dtype
             elif isinstance(value, str) or (hasattr(value, "type") and not isinstance(value, type | np.dtype)):
                 check_device(value)
+            elif isinstance(value, MemoryFormat):
+                check_memory_format("to", value, self.shape)
             elif value is not None and not isinstance(value, bool):
                 dtype = as_dtype(value)
         result = ar.cast(self, dtype)
