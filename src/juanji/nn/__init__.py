@@ -16,6 +16,7 @@ from juanji.nn import (
     pooling,
     special_conv,
     upsampling,
+    utils,
 )
 from juanji.nn.activation import *  # noqa: F403
 from juanji.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
@@ -46,6 +47,7 @@ __all__ = [
     "Unflatten",
     "functional",
     "init",
+    "utils",
 ]
 __all__ += activation.__all__
 __all__ += conv.__all__

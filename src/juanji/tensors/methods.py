@@ -164,6 +164,16 @@ class Tensor(Differentiable):
         """Address of the first element."""
         return self.storage.ptr + self.offset * self.dtype.itemsize
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.numel() * self.dtype.itemsize
+
     def element_size(self) -> int:
         """Bytes of one element."""
         return self.dtype.itemsize
@@ -352,6 +362,12 @@ class Tensor(Differentiable):
         return self.new_full(_dims_argument(size or (options.pop("size", ()),)), 0, dtype, **options)
 
     new_empty = new_zeros
+
+    def new_tensor(self, data: Any, dtype: Any = None, **options: Any) -> Tensor:
+        """A tensor of `data` (a copy), of this element type unless given. Options as in `jj.tensor`."""
+        from juanji.tensors.creation import tensor
+
+        return tensor(data, dtype=self.dtype if dtype is None else dtype, **options)
 
     def new_ones(self, *size: Any, dtype: Any = None, **options: Any) -> Tensor:
         """Ones of that shape, of this element type."""
