@@ -50,7 +50,7 @@ def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0, error_if_n
             f"The total norm of order {norm_type} for gradients is non-finite, so it cannot be clipped. To disable "
             "this error and scale the gradients by the non-finite norm anyway, set error_if_nonfinite=False"
         )
-    return total
+    return total  # type: ignore[no-any-return]
 
 
 def clip_grad_norm_(
