@@ -472,7 +472,7 @@ def test_max_pooling(kernel_target, window, dtype):
         (1, 3, (1, 3), (3, 1), (3, 2)),
     ],
 )
-def test_input_gradients_behind_max_pooling(kernel_target, outs, ins, kernel, window, stride, dtype):
+def test_convolution_gradients_behind_max_pooling(kernel_target, outs, ins, kernel, window, stride, dtype):
     pool = {"kernel": window, "stride": stride, "padding": (0, 0), "dilation": (1, 1), "ceil": False}
     conv = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
     y = whole(0, (3, outs, 9, 10), dtype)  # many ties
@@ -480,7 +480,12 @@ def test_input_gradients_behind_max_pooling(kernel_target, outs, ins, kernel, wi
     g = whole(1, reference("max_pool", [y], pool).shape, dtype)
     w = whole(2, (outs, ins, *kernel), dtype)
     size = (9 + kernel[0] - 1, 10 + kernel[1] - 1)
-    assert_exact("conv_input_grad_at_maxima", g, y, w, pool=tuple(sorted(pool.items())), size=size, **conv)
+    attrs = {"pool": tuple(sorted(pool.items())), **conv}
+    assert_exact("conv_input_grad_at_maxima", g, y, w, size=size, **attrs)
+    for images in (3, 17):  # one part, and two
+        g, y = (np.resize(a, (images, *a.shape[1:])) for a in (g, y))
+        x = whole(3, (images, ins, *size), dtype)
+        assert_exact("conv_weight_grad_at_maxima", g, y, x, kernel=kernel, **attrs)
 
 
 def test_max_pooling_of_nan(kernel_target):

@@ -49,6 +49,11 @@ class Patch:
         return self.ins * self.size[0] * self.size[1]
 
     @property
+    def weights(self) -> int:
+        """The weights of one output channel."""
+        return self.ins * self.kernel[0] * self.kernel[1]
+
+    @property
     def positions(self) -> list[tuple[int, int]]:
         """Those in the window, in C order."""
         return list(itertools.product(range(self.window[0]), range(self.window[1])))
@@ -65,6 +70,12 @@ class Patch:
         if channel < self.ins and 0 <= row < self.kernel[0] and 0 <= column < self.kernel[1]:
             return (channel * self.kernel[0] + row) * self.kernel[1] + column
         return None
+
+    def target(self, weight: int, position: tuple[int, int]) -> int:
+        """Which element of the patch a weight of an output channel is, moved to a position."""
+        plane, column = divmod(weight, self.kernel[1])
+        channel, row = divmod(plane, self.kernel[0])
+        return (channel * self.size[0] + row + position[0]) * self.size[1] + column + position[1]
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ class MoveSpec:
         vtype, vectors = vector_type(dtype, lanes), patch.vectors(lanes)
         weights, result = b.arg_ptr(0), b.arg_ptr(1)
         with b.loop("%begin", "%end") as out:
-            kernel = b.at(weights, b.mul(out.index, patch.ins * patch.kernel[0] * patch.kernel[1] * size))
+            kernel = b.at(weights, b.mul(out.index, patch.weights * size))
             target_ = b.at(result, b.mul(out.index, len(patch.positions) * vectors * target.vector_bytes))
             for number, (position, v) in enumerate(itertools.product(patch.positions, range(vectors))):
                 sources = [patch.source(v * lanes + i, position) for i in range(lanes)]
@@ -136,20 +147,73 @@ class ScatterSpec:
         return _Writer(self, name, target).write()
 
 
-class _Writer:
+class Maxima:
+    """What kernels over the maxima of windows share: it finds them, for all channels of a window.
+
+    Args:
+        b: where instructions go.
+        dtype, outs, patch: of the kernel.
+        windows: for how many windows values and places are kept.
+    """
+
+    def __init__(self, b: Builder, dtype: str, outs: int, patch: Patch, windows: int = 1) -> None:
+        self.b, self.dtype, self.outs, self.patch = b, dtype, outs, patch
+        self.size, self.lanes = DTYPE_BYTES[dtype], b.target.lanes(dtype)
+        self.bytes = b.target.vector_bytes
+        self.vtype = vector_type(dtype, self.lanes)
+        self.place = f"i{8 * self.size}"
+        blocks = -(-outs // self.lanes)
+        #: Bytes of the values of one window, and of the places.
+        self.window_bytes = blocks * self.bytes
+        self.values = b.stack(f"[{windows * blocks} x {self.vtype}]")
+        self.places = b.stack(f"[{windows * blocks} x <{self.lanes} x {self.place}>]")
+
+    def find(self, g: str, y: str, y_strides: tuple[str, str], step: int, after: str | int = 0) -> None:
+        """Keeps the values of a window and its maxima's positions.
+
+        Args:
+            g, y: addresses of the first channel of the window's value, and of its first element in the image.
+            y_strides: of rows and columns.
+            step: what each position counts.
+            after: bytes from the beginning of what is kept to what this window's is.
+        """
+        b, dtype = self.b, self.dtype
+        values, places = b.at(self.values, after), b.at(self.places, after)
+        for block, first in enumerate(range(0, self.outs, self.lanes)):
+            lanes = Lanes(b, min(self.lanes, self.outs - first))
+            best, place = "", ""
+            for number, (row, column) in enumerate(self.patch.positions):
+                where = b.add(b.mul(y_strides[0], row), b.mul(y_strides[1], column))
+                tap = b.load(dtype, lanes.width, b.at(b.at(y, where), first * self.size))
+                here = lanes.const(self.place, number * step)
+                if number:
+                    more, lost = lanes.compare("ogt", dtype, tap, best), lanes.compare("uno", dtype, tap, tap)
+                    won = lanes.op("or", "b1", more, lost)
+                    best, place = lanes.select(dtype, won, tap, best), lanes.select(self.place, won, here, place)
+                else:
+                    best, place = tap, here
+            b.store(self.place, lanes.width, place, b.at(places, block * self.bytes))
+            value = b.load(dtype, lanes.width, b.at(g, first * self.size))
+            b.store(dtype, lanes.width, value, b.at(values, block * self.bytes))
+
+    def found(self, out: str, after: str | int = 0) -> tuple[str, str]:
+        """Of one output channel: its value in all lanes, and its place as an i64."""
+        b = self.b
+        at = b.add(b.mul(out, self.size), after)
+        place = b.load(self.place, 1, b.at(self.places, at))
+        if self.size < 8:
+            place = b.op(f"sext {self.place} {place} to i64")
+        return b.splat(self.dtype, self.lanes, b.load(self.dtype, 1, b.at(self.values, at))), place
+
+
+class _Writer(Maxima):
     """Writes one kernel."""
 
     def __init__(self, spec: ScatterSpec, name: str, target: Target) -> None:
+        b = Builder(name, target)
+        super().__init__(b, spec.dtype, spec.outs, spec.patch)
         self.spec = spec
-        self.b = b = Builder(name, target)
-        self.size, self.lanes = DTYPE_BYTES[spec.dtype], target.lanes(spec.dtype)
-        self.bytes = target.vector_bytes
-        self.vtype = vector_type(spec.dtype, self.lanes)
         self.vectors = spec.patch.vectors(self.lanes)
-        self.place = f"i{8 * self.size}"
-        blocks = -(-spec.outs // self.lanes)
-        self.values = b.stack(f"[{blocks} x {self.vtype}]")
-        self.places = b.stack(f"[{blocks} x <{self.lanes} x {self.place}>]")
         self.g, self.y, self.w, self.dx = (b.arg_ptr(slot) for slot in range(4))
         self.high, self.wide, self.height, self.width = (b.arg_int(slot) for slot in range(4, 8))
         self.g_strides = [b.arg_int(slot) for slot in range(8, 11)]
@@ -172,7 +236,8 @@ class _Writer:
                 top, left = b.mul(row.index, down), b.mul(column.index, across)
                 given = b.add(b.mul(row.index, self.g_strides[1]), b.mul(column.index, self.g_strides[2]))
                 shown = b.add(b.mul(top, self.y_strides[1]), b.mul(left, self.y_strides[2]))
-                self.find(b.at(g, given), b.at(y, shown))
+                steps = (self.y_strides[1], self.y_strides[2])
+                self.find(b.at(g, given), b.at(y, shown), steps, self.vectors * self.bytes)
                 target = b.add(b.mul(top, self.row), b.mul(left, self.size))
                 self.add(self.sums(), b.at(result, target))
         return b.text()
@@ -186,27 +251,6 @@ class _Writer:
         with b.loop(full, self.image, self.size) as at:
             b.store(dtype, 1, literal(dtype, 0), b.at(result, at.index))
 
-    def find(self, g: str, y: str) -> None:
-        """Keeps the values of a window and where each one's weights are."""
-        b, dtype, patch = self.b, self.spec.dtype, self.spec.patch
-        step = self.vectors * self.bytes
-        for block, first in enumerate(range(0, self.spec.outs, self.lanes)):
-            lanes = Lanes(b, min(self.lanes, self.spec.outs - first))
-            best, place = "", ""
-            for number, (row, column) in enumerate(patch.positions):
-                where = b.add(b.mul(self.y_strides[1], row), b.mul(self.y_strides[2], column))
-                tap = b.load(dtype, lanes.width, b.at(b.at(y, where), first * self.size))
-                here = lanes.const(self.place, number * step)
-                if number:
-                    more, lost = lanes.compare("ogt", dtype, tap, best), lanes.compare("uno", dtype, tap, tap)
-                    won = lanes.op("or", "b1", more, lost)
-                    best, place = lanes.select(dtype, won, tap, best), lanes.select(self.place, won, here, place)
-                else:
-                    best, place = tap, here
-            b.store(self.place, lanes.width, place, b.at(self.places, block * self.bytes))
-            value = b.load(dtype, lanes.width, b.at(g, first * self.size))
-            b.store(dtype, lanes.width, value, b.at(self.values, block * self.bytes))
-
     def sums(self) -> list[str]:
         """The patch of a window: the sum over output channels of a value times its moved weights."""
         b, spec = self.b, self.spec
@@ -216,12 +260,8 @@ class _Writer:
             sums = out.values
             for i in range(together):
                 o = b.add(out.index, i)
-                at = b.mul(o, self.size)
-                place = b.load(self.place, 1, b.at(self.places, at))
-                if self.size < 8:
-                    place = b.op(f"sext {self.place} {place} to i64")
+                value, place = self.found(o)
                 weights = b.at(b.at(self.w, b.mul(o, each)), place)
-                value = b.splat(spec.dtype, self.lanes, b.load(spec.dtype, 1, b.at(self.values, at)))
                 taps = [b.load(spec.dtype, self.lanes, b.at(weights, v * self.bytes)) for v in range(self.vectors)]
                 sums = [b.fma(spec.dtype, self.lanes, value, tap, total) for tap, total in zip(taps, sums, strict=True)]
             out.next(sums)

@@ -122,12 +122,12 @@ def work_before_scattering(graph: Graph, node: Node, inputs: tuple[Node, ...]) -
 
 
 def convolve_from_maxima(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
-    """The input gradient of a convolution behind max pooling from the values at the maxima, where that is less work."""
-    if not lower_scatter.found(node, inputs, current()):
+    """Gradients of a convolution behind max pooling from the values at the maxima, where that is less work."""
+    if node.op is None or not lower_scatter.found(node, inputs, current()):
         return None
-    few, weight = inputs
+    few, other = inputs
     attrs = tuple(sorted((*node.attrs, ("pool", few.attrs))))
-    return graph.node(TABLE["conv_input_grad_at_maxima"], (*few.inputs, weight), attrs, node.spec, node.line)
+    return graph.node(TABLE[f"{node.op.name}_at_maxima"], (*few.inputs, other), attrs, node.spec, node.line)
 
 
 def spell_out_short_sums(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:

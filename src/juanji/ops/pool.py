@@ -96,6 +96,18 @@ conv_input_grad_at_maxima: Op = register(
     )
 )
 
+#: (gradient at windows, input of the pooling, input) -> conv_weight_grad(max_pool_grad(first, second), third), likewise.
+conv_weight_grad_at_maxima: Op = register(
+    Op(
+        "conv_weight_grad_at_maxima",
+        lambda specs, attrs: Spec((specs[0].shape[1], specs[2].shape[1], *attrs["kernel"]), specs[0].dtype),
+        "scatter",
+        (None, None, None),
+        ("", "", ""),
+        linear=(0, 2),
+    )
+)
+
 
 def _gather_shape(specs: Sequence[Spec], attrs: dict[str, Any]) -> Spec:
     return Spec(specs[1].shape, specs[0].dtype)

@@ -372,6 +372,11 @@ def _conv_input_grad_at_maxima(g: Array, x: Array, w: Array, pool: Any, **attrs:
     return np.asarray(_conv_input_grad(_max_pool_grad(g, x, **dict(pool)), w, **attrs))
 
 
+@_is("conv_weight_grad_at_maxima")
+def _conv_weight_grad_at_maxima(g: Array, y: Array, x: Array, pool: Any, **attrs: Any) -> Array:
+    return np.asarray(_conv_weight_grad(_max_pool_grad(g, y, **dict(pool)), x, **attrs))
+
+
 def _divisor(inside: list[Any], padded: int, count_include_pad: bool, divisor: int) -> int:
     return divisor or (padded if count_include_pad else len(inside))
 
