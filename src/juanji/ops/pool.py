@@ -96,7 +96,7 @@ conv_input_grad_at_maxima: Op = register(
     )
 )
 
-#: (gradient at windows, input of the pooling, input) -> conv_weight_grad(max_pool_grad(first, second), third), likewise.
+#: (gradient at windows, input of the pooling, input) -> conv_weight_grad(max_pool_grad(first, second), third).
 conv_weight_grad_at_maxima: Op = register(
     Op(
         "conv_weight_grad_at_maxima",
