@@ -55,6 +55,21 @@ _CALLED = {
 }  # fmt: skip
 
 
+@dataclass(eq=False)
+class BFloat16:
+    """A tensor of bfloat16, which NumPy lacks: its bits as uint16."""
+
+    bits: NDArray[np.uint16]
+
+    def wide(self) -> NDArray[np.float32]:
+        """The same numbers as float32, exactly.
+
+        >>> BFloat16(np.array([0x3F80], np.uint16)).wide()
+        array([1.], dtype=float32)
+        """
+        return (self.bits.astype(np.uint32) << 16).view(np.float32)
+
+
 @dataclass
 class _Storage:
     """A block of elements that tensors of the file show parts of."""
@@ -83,16 +98,14 @@ class _Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def array(self) -> NDArray[Any]:
+    def array(self) -> Any:
         """Its elements: the storage's own memory where no other tensor shows it and they lie side by side."""
         data = self.storage.array
         assert data is not None
         steps = tuple(s * data.itemsize for s in self.strides)
         view = np.lib.stride_tricks.as_strided(data[self.offset :], self.shape, steps)
-        if self.storage.kind == "bfloat16":  # the upper half of a float32
-            wide: NDArray[Any] = (view.astype(np.uint32) << 16).view(np.float32)
-            return wide
-        return view if view.flags.c_contiguous and self.storage.tensors == 1 else view.copy()
+        own = view if view.flags.c_contiguous and self.storage.tensors == 1 else view.copy()
+        return BFloat16(own) if self.storage.kind == "bfloat16" else own
 
 
 class _Reader:
@@ -214,9 +227,8 @@ def is_torch(start: bytes) -> bool:
 def read(path: str | os.PathLike[str]) -> Any:
     """What a PyTorch file holds: arrays for tensors, in dicts, lists and tuples as they were saved.
 
-    Half precision stays NumPy's float16, bfloat16 becomes float32 (exactly). A tensor that is there twice is one array;
-    different tensors do not share memory. Parameters are arrays as well, sizes are tuples, element types are Juanji's,
-    devices are text.
+    Tensors of bfloat16 are `BFloat16`. A tensor that is there twice is one array; different tensors do not share
+    memory. Parameters are arrays as well, sizes are tuples, element types are Juanji's, devices are text.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -395,8 +407,13 @@ class _Pickler:
         elif isinstance(value, str):
             raw = value.encode("utf-8", "surrogatepass")
             out += b"X" + struct.pack("<I", len(raw)) + raw
+        elif isinstance(value, BFloat16):
+            self._tensor(value, value.bits, "BFloat16Storage")
         elif isinstance(value, np.ndarray):
-            self._tensor(value, where)
+            kind = _OF_DTYPE.get(value.dtype.newbyteorder("=").name)
+            if kind is None:
+                raise TypeError(f"{where} has the element type {value.dtype}, which PyTorch's files don't hold")
+            self._tensor(value, value, kind)
         elif isinstance(value, dict):
             out += b"}("
             for name, item in value.items():
@@ -424,16 +441,12 @@ class _Pickler:
             raise TypeError(f"{where} is {value}, which has more than 64 bits")
         self.out += b"\x8a\x08" + struct.pack("<q", value)
 
-    def _tensor(self, value: NDArray[Any], where: str) -> None:
-        number = self.known.get(id(value))
+    def _tensor(self, owner: object, value: NDArray[Any], kind: str) -> None:
+        number = self.known.get(id(owner))
         if number is None:
-            kind = _OF_DTYPE.get(value.dtype.newbyteorder("=").name)
-            if kind is None:
-                raise TypeError(f"{where} has the element type {value.dtype}, which PyTorch's files don't hold")
-            number = self.known[id(value)] = len(self.storages)
+            number = self.known[id(owner)] = len(self.storages)
             self.storages.append(np.array(value, value.dtype.newbyteorder("<"), order="C"))
-            self.kept.append(value)
-        kind = _OF_DTYPE[value.dtype.newbyteorder("=").name]
+            self.kept.append(owner)
         strides, step = [], 1
         for n in reversed(value.shape):
             strides.append(step)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from juanji.dtypes import bfloat16, encode, float32
 from juanji.errors import DataError
 from juanji.formats import container, torchfile
 from juanji.tensors import Tensor, from_numpy
@@ -54,8 +55,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     """Loads what `save` or `torch.save` wrote; of any other .safetensors file, the flat dict of its tensors by name.
 
     The content tells what it is, not the name. PyTorch's files (.pt, .pth) are read by a reader that can build only
-    tensors and plain containers: nothing in them is run, and whatever else they ask for is refused by its name. Half
-    precision and bfloat16 become float32, which holds them exactly.
+    tensors and plain containers: nothing in them is run, and whatever else they ask for is refused by its name.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -90,7 +90,11 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
     """A state with arrays in place of tensors, the same array for the same tensor."""
     if isinstance(value, Tensor):
         if id(value) not in seen:
-            seen[id(value)] = value.detach().numpy()
+            plain = value.detach()
+            if plain.dtype is bfloat16:
+                seen[id(value)] = torchfile.BFloat16(encode(plain.to(float32).numpy(), bfloat16))
+            else:
+                seen[id(value)] = plain.numpy()
         return seen[id(value)]
     if isinstance(value, Mapping):
         return {key: _plain(item, seen) for key, item in value.items()}
@@ -102,10 +106,13 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
 
 def _tensors(value: Any, seen: dict[int, Any], path: str | os.PathLike[str]) -> Any:
     """What a PyTorch file holds with tensors in place of arrays, the same tensor for the same array."""
+    if isinstance(value, torchfile.BFloat16):
+        if id(value) not in seen:
+            seen[id(value)] = from_numpy(value.wide()).to(bfloat16)
+        return seen[id(value)]
     if isinstance(value, np.ndarray):
         if id(value) not in seen:
-            half = value.dtype == np.float16
-            seen[id(value)] = _tensor(value.astype(np.float32) if half else value, "a tensor", path)
+            seen[id(value)] = _tensor(value, "a tensor", path)
         return seen[id(value)]
     if isinstance(value, dict):
         result = type(value)()
