@@ -68,6 +68,15 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
+def agrees(found: str, wanted: str) -> bool:
+    """Whether a file's SHA-256 is the wanted one, of which the first eight digits or more may be known.
+
+    >>> agrees("b03531047f", "b0353104"), agrees("b0353104", "b0")
+    (True, False)
+    """
+    return len(wanted) >= 8 and found.startswith(wanted)
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
@@ -92,7 +101,7 @@ def download(
     Args:
         url: an http or https address.
         path: where the file goes; if it is there with the right checksum, nothing is fetched.
-        sha256: its checksum.
+        sha256: its checksum, or at least the first eight digits of it.
         max_bytes: the largest size accepted.
         timeout: seconds without any answer before giving up.
         max_seconds: seconds for all of it.
@@ -105,7 +114,7 @@ def download(
     path = Path(path)
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"url={url!r} must begin with http:// or https://")
-    if path.exists() and sha256_of(path) == sha256:
+    if path.exists() and agrees(sha256_of(path), sha256):
         return path
     make_folder(path.parent)
     deadline = time.monotonic() + max_seconds
@@ -116,7 +125,7 @@ def download(
             try:
                 _transfer(url, part, path.name, max_bytes, timeout, deadline, progress or Notes())
                 found = sha256_of(part)
-                if found == sha256:
+                if agrees(found, sha256):
                     os.replace(part, path)
                     return path
                 part.write_bytes(b"")  # never continue from what is wrong

@@ -6,12 +6,16 @@ from juanji.zoo.alexnet import AlexNet
 from juanji.zoo.classifier import Classifier
 from juanji.zoo.efficientnet_lite import EfficientNetLite
 from juanji.zoo.lenet import LeNet
+from juanji.zoo.loading import Report, load_weights
 from juanji.zoo.mobilenet import MobileNetV2
+from juanji.zoo.pretrained import fetch_weights, find_weights
 from juanji.zoo.registry import architecture, create, input_size, list, register
 from juanji.zoo.resnet import ResNet
 from juanji.zoo.vgg import VGG
+from juanji.zoo.weights import Weights, weights
 
 __all__ = [
-    "VGG", "AlexNet", "Classifier", "EfficientNetLite", "LeNet", "MobileNetV2", "ResNet", "architecture", "create",
-    "input_size", "list", "register",
+    "VGG", "AlexNet", "Classifier", "EfficientNetLite", "LeNet", "MobileNetV2", "Report", "ResNet", "Weights",
+    "architecture", "create", "fetch_weights", "find_weights", "input_size", "list", "load_weights", "register",
+    "weights",
 ]  # fmt: skip

@@ -78,6 +78,14 @@ class Classifier(nn.Module):
         found = [maps[i] for i in chosen]
         return found if intermediates_only else (maps[-1], found)
 
+    def own_names(self, names: Sequence[str]) -> dict[str, str]:
+        """For names of weights that other programs wrote, the model's own names of the same; identical ones left out.
+
+        Args:
+            names: all names of a file.
+        """
+        return {}
+
     def get_classifier(self) -> nn.Module:
         """The last layer."""
         return self.get_submodule(self.classifier_name)

@@ -7,7 +7,7 @@ Names and shapes of the parameters are timm's (`tf_efficientnet_lite0` and its l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from juanji import nn
 from juanji.ops.contraction import conv
@@ -27,6 +27,16 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 EPS = 1e-3
+
+#: Names of `efficientnet_pytorch` and timm's: outside of blocks; inside; inside the first, which does not widen.
+_FOREIGN = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_FOREIGN_BLOCK = {
+    False: {
+        "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+        "_project_conv": "conv_pwl", "_bn2": "bn3",
+    },
+    True: {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"},
+}  # fmt: skip
 
 
 class Conv2dSame(nn.Conv2d):
@@ -127,6 +137,24 @@ class EfficientNetLite(Classifier):
         self.drop = nn.Dropout(dropout)
         self.classifier: nn.Module = nn.Linear(1280, num_classes) if num_classes else nn.Identity()
         initialise(self)
+
+    def own_names(self, names: Sequence[str]) -> dict[str, str]:
+        """For the names of `efficientnet_pytorch`, whose blocks are numbered through, those of timm."""
+        places = [(i, j) for i, group in enumerate(self.blocks) for j in range(len(group))]
+        result = {}
+        for name in names:
+            first, _, rest = name.partition(".")
+            if first != "_blocks":
+                if first in _FOREIGN:
+                    result[name] = f"{_FOREIGN[first]}.{rest}"
+                continue
+            number, _, rest = rest.partition(".")
+            layer, _, rest = rest.partition(".")
+            inner = _FOREIGN_BLOCK[number == "0"]
+            if number.isdecimal() and int(number) < len(places) and layer in inner:
+                i, j = places[int(number)]
+                result[name] = f"blocks.{i}.{j}.{inner[layer]}.{rest}"
+        return result
 
     def stages(self, x: Tensor) -> Iterator[Tensor]:
         """The maps before each halving of the size, then the features."""

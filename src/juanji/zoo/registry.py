@@ -6,6 +6,7 @@ import builtins
 import functools
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -106,18 +107,33 @@ def _entry(name: str) -> Entry:
     return _registry[name]
 
 
-def create(name: str, **kwargs: Any) -> Module:
-    """Build a registered architecture with new random weights; `kwargs` go to its constructor.
+def create(name: str, *, pretrained: bool | str | os.PathLike[str] = False, **kwargs: Any) -> Module:
+    """Build a registered architecture, with new random weights or trained ones; `kwargs` go to its constructor.
+
+    Trained weights are looked for in the cache, then at their own address, then in the package registry; each file is
+    checked against its SHA-256 (`juanji.zoo.weights` knows them all). Where `num_classes` is not what they were trained
+    for, the last layer is new; where `in_channels` is not, the first convolution is adapted.
+
+    Args:
+        name: of the architecture.
+        pretrained: True for the trained weights that are known, or a file with weights (.pth, .pt, .safetensors), or a
+            folder that has such a file under its own name.
 
     Raises:
-        ValueError: no such architecture; the message lists those there are.
+        ValueError: no such architecture, or none of its weights is known; the message lists those there are.
         TypeError: an argument that its constructor does not take.
+        DataError: weights that can't be had, with what to put where; or that don't fit.
 
     >>> import juanji.zoo as zoo
     >>> zoo.create("lenet", num_classes=3).fc3
     Linear(in_features=84, out_features=3, bias=True)
     """
-    return _entry(name).build(**kwargs)
+    entry = _entry(name)
+    if pretrained is False:
+        return entry.build(**kwargs)
+    from juanji.zoo.pretrained import build  # which needs this module
+
+    return build(name, None if pretrained is True else pretrained, kwargs)
 
 
 def list() -> builtins.list[str]:
