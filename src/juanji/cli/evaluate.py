@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from juanji.cli.output import JsonOption, UsageError, command, emit, say, show
-from juanji.cli.predict import Invert, InvertOption
+from juanji.cli.predict import Invert, InvertOption, ModelArgument, open_model
 
 
 @command
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model file that juanji has saved.", show_default=False)],
+    model: ModelArgument,
     data: Annotated[
         str,
         typer.Argument(
@@ -34,12 +34,11 @@ def evaluate(
         raise UsageError(f"{data!r} is neither a folder nor a known data set ({', '.join(known)})")
 
     from juanji.data import DataLoader
-    from juanji.interop.modelfile import load_model
     from juanji.train import loop
     from juanji.train.mnist import EVALUATION_BATCH
     from juanji.train.pictures import Pictures
 
-    loaded = load_model(model)
+    loaded = open_model(model)
     test = sets.test_pictures(data, loaded.classes, loaded.preprocessing, invert.value)
     say(f"data: {test.source}; {len(test.labels):,} pictures to test")
     batches = DataLoader(Pictures(test.images, test.labels, loaded.preprocessing), batch_size=EVALUATION_BATCH)

@@ -22,6 +22,13 @@ class Invert(StrEnum):
     no = "no"
 
 
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="A model file that juanji has saved, or a network with trained weights (`juanji models --pretrained`).",
+        show_default=False,
+    ),
+]
 InvertOption = Annotated[
     Invert,
     typer.Option(
@@ -33,7 +40,7 @@ InvertOption = Annotated[
 
 @command
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model file that juanji has saved.", show_default=False)],
+    model: ModelArgument,
     images: Annotated[
         list[Path],
         typer.Argument(metavar="IMAGE...", help="Pictures: PNG, JPEG, WebP, ...", show_default=False),
@@ -46,9 +53,7 @@ def predict(
 
     Pictures of any size and colour are made into what the model file says its model takes.
     """
-    from juanji.interop.modelfile import load_model
-
-    loaded = load_model(model)
+    loaded = open_model(model)
     results = predictions(loaded, images, top_k, invert)
     if as_json:
         emit({"model": str(model), "predictions": results})
@@ -63,6 +68,19 @@ def predict(
             show(f"{result['image']}: {result['class']}  {result['probability']:.1%}{tail}")
     if failed:
         raise Failed
+
+
+def open_model(model: Path) -> LoadedModel:
+    """The model of a file or, where there is none of that name, a network of the zoo with its trained weights."""
+    from juanji import zoo
+    from juanji.cli.downloads import showing
+    from juanji.interop.modelfile import load_model
+    from juanji.interop.pretrained import load_pretrained
+
+    if model.exists() or str(model) not in zoo.list():
+        return load_model(model)
+    with showing() as progress:
+        return load_pretrained(str(model), progress=progress)
 
 
 def predictions(loaded: LoadedModel, images: list[Path], top_k: int, invert: Invert) -> list[dict[str, Any]]:

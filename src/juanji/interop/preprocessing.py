@@ -36,6 +36,8 @@ class Preprocessing:
             pictures drawn dark on a light ground are inverted.
         center_ink: true for MNIST's digits. A picture of another size is then placed as MNIST's were: the ink
             in a box of 20/28 of the size, its centre of mass in the middle.
+        resize: the shorter side is scaled to so many pixels and the middle of `size` is cut out, as networks trained on
+            ImageNet have it. Without it the whole picture is fitted into `size`.
 
     Raises:
         DataError: a value is none of these.
@@ -48,6 +50,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     background: str = "any"
     center_ink: bool = False
+    resize: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or not all(_whole(n) and 1 <= n <= _LARGEST for n in self.size):
@@ -70,6 +73,11 @@ class Preprocessing:
             raise DataError(f"preprocessing: background is {self.background!r}; it is 'dark' or 'any'")
         if not isinstance(self.center_ink, bool):
             raise DataError(f"preprocessing: center_ink is {self.center_ink!r}; it is true or false")
+        if self.resize is not None and not (_whole(self.resize) and max(self.size) <= self.resize <= 2 * _LARGEST):
+            raise DataError(
+                f"preprocessing: resize is {self.resize!r}; it is nothing, or a number of pixels from "
+                f"{max(self.size)} (the size) to {2 * _LARGEST}"
+            )
 
     @property
     def channels(self) -> int:
@@ -77,8 +85,9 @@ class Preprocessing:
         return _CHANNELS[self.mode]
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """The fields as plain JSON values; `resize` only where it is set."""
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in fields.items() if v is not None}
 
     @classmethod
     def from_json(cls, value: Any) -> Preprocessing:
@@ -117,7 +126,9 @@ class Preprocessing:
             if invert == "yes" or light:
                 grey = 255 - grey
         height, width = self.size
-        if grey.shape[:2] != (height, width):
+        if self.resize is not None:
+            grey = _middle(grey, self.size, self.resize, self.interpolation)
+        elif grey.shape[:2] != (height, width):
             if self.center_ink and self.mode == "L":
                 grey = _centred(grey, self.size, self.interpolation)
             else:
@@ -205,6 +216,25 @@ def _resized(picture: NDArray[np.uint8], size: tuple[int, int], filter_: str) ->
     from PIL import Image  # training on arrays does without
 
     image = Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling[filter_.upper()], reducing_gap=3.0)
+    return np.asarray(image)
+
+
+def _middle(picture: NDArray[np.uint8], size: tuple[int, int], resize: int, filter_: str) -> NDArray[np.uint8]:
+    """The middle of the picture after its shorter side was scaled to `resize`.
+
+    Only the part that is wanted is computed: a picture of one row and a million columns would else be scaled whole.
+    """
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    short = min(height, width)
+    # As torchvision rounds: the longer side down, the place of the middle to the nearest even.
+    scaled = (resize * height // short, resize * width // short)
+    corner = tuple(round((n - wanted) / 2) for n, wanted in zip(scaled, size, strict=True))
+    (top, left), (down, across) = corner, (height / scaled[0], width / scaled[1])
+    box = (left * across, top * down, (left + size[1]) * across, (top + size[0]) * down)
+    box = (box[0], box[1], min(box[2], width), min(box[3], height))
+    image = Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling[filter_.upper()], box)
     return np.asarray(image)
 
 

@@ -12,10 +12,10 @@ from juanji.zoo.pretrained import fetch_weights, find_weights
 from juanji.zoo.registry import architecture, create, input_size, list, register
 from juanji.zoo.resnet import ResNet
 from juanji.zoo.vgg import VGG
-from juanji.zoo.weights import Weights, weights
+from juanji.zoo.weights import Weights, imagenet_classes, weights
 
 __all__ = [
     "VGG", "AlexNet", "Classifier", "EfficientNetLite", "LeNet", "MobileNetV2", "Report", "ResNet", "Weights",
-    "architecture", "create", "fetch_weights", "find_weights", "input_size", "list", "load_weights", "register",
-    "weights",
+    "architecture", "create", "fetch_weights", "find_weights", "imagenet_classes", "input_size", "list",
+    "load_weights", "register", "weights",
 ]  # fmt: skip

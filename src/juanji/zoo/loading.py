@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from juanji import nn
+from juanji.dtypes import bfloat16, float32
 from juanji.errors import DataError
 from juanji.formats.torchfile import BFloat16
 from juanji.tensors import Tensor, from_numpy
@@ -133,7 +134,8 @@ def _arrays(state: Mapping[str, Any], report: Report) -> dict[str, NDArray[Any]]
     result: dict[str, NDArray[Any]] = {}
     for name, value in state.items():
         if isinstance(value, Tensor):
-            result[str(name)] = value.detach().numpy()
+            plain = value.detach()
+            result[str(name)] = (plain.to(float32) if plain.dtype is bfloat16 else plain).numpy()
         elif isinstance(value, BFloat16):
             result[str(name)] = value.wide()
         elif isinstance(value, np.ndarray):

@@ -6,7 +6,9 @@ SHA-256, which is what is known of files that are given by an address alone.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from juanji.data.package import PackageFile
@@ -136,8 +138,8 @@ _KNOWN = {
             "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
             "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         ),
-        _lite(3, 300, 33.2, "b733e338"),
-        _lite(4, 380, 52.7, "741542c3"),
+        _lite(3, 280, 33.2, "b733e338"),
+        _lite(4, 300, 52.7, "741542c3"),
         _torchvision("mobilenet_v2", "mobilenet_v2-b0353104.pth", 14.2, _MOBILENET),
         _torchvision("resnet18", "resnet18-f37072fd.pth", 46.8),
         _torchvision("resnet34", "resnet34-b627a593.pth", 87.3),
@@ -152,6 +154,17 @@ _KNOWN = {
         _torchvision("vgg19_bn", "vgg19_bn-c79401a0.pth", 575),
     )
 }  # fmt: skip
+
+
+@functools.cache
+def imagenet_classes() -> tuple[str, ...]:
+    """The names of ImageNet's 1,000 classes, in the order of the outputs of networks trained on it.
+
+    >>> imagenet_classes()[285], len(imagenet_classes())
+    ('Egyptian cat', 1000)
+    """
+    text = (Path(__file__).parent / "imagenet.txt").read_text("utf-8")
+    return tuple(line for line in text.splitlines() if not line.startswith("#"))
 
 
 def weights(name: str) -> Weights:
