@@ -18,7 +18,7 @@ from juanji.target import DTYPE_BYTES, Target
 
 #: Argument slots before the pointers of the epilogue's inputs; the first six are pointers.
 ARGUMENTS = ("x", "w", "c", "starts", "jobs", "runs", "images", "together", "bands", "x_image", "c_image", "x_line",
-             "c_line", "x_unit", "c_step", "w_step", "channels", "taps")  # fmt: skip
+             "x_row", "c_line", "x_unit", "c_step", "w_step", "channels", "block", "taps")  # fmt: skip
 #: int64 columns of the tables of jobs and of runs.
 JOB_FIELDS = ("x_off", "c_off", "across", "down", "run_begin", "run_end")
 RUN_FIELDS = ("x_off", "w_off", "length")
@@ -39,6 +39,8 @@ class DepthwiseSpec:
         advance: units of x from one pixel of a line to the next.
         step: units of x from one tap of a run to the next.
         lengths: the lengths of runs that occur, each at most `LONGEST_RUN`.
+        ahead: lines of x that the next line of outputs is the first to read. They are asked for in time: hardware
+            prefetching stops at every page, and this is worth a factor of 1.5 where images come from memory.
         epilogue: of "slide": expression of ("acc", dtype) and ("load", dtype_i, i) that is stored; None: the sum.
         extras: (dtype, class) of the epilogue's inputs. Class "n": one value for each channel; "c": laid out as c,
             with the same strides in elements; "s": one scalar.
@@ -47,8 +49,10 @@ class DepthwiseSpec:
     in elements, all others in bytes. A job is `down` lines of `across` pixels whose taps are the runs `run_begin` to
     `run_end`; a run is `length` taps side by side in x, `w_step` apart in w. Chunk i does the jobs of band
     `i % bands` (rows `starts[band]` to `starts[band + 1]` of the table) for the images from `i // bands * together`,
-    `together` of them or as many as there are. In "weight" chunk i writes the i-th array of `taps` times `channels`
-    sums, zeros included. Chunks are independent, and no sum depends on how they are divided.
+    `together` of them or as many as there are. It does them for `block` channels (whole vectors of them) after
+    `block` channels, so that what neighbouring lines share stays in the first-level cache. In "weight" chunk i writes
+    the i-th array of `taps` times `channels` sums, zeros included. Chunks are independent, and no sum depends on how
+    they are divided.
     """
 
     kind: str
@@ -56,6 +60,7 @@ class DepthwiseSpec:
     advance: int
     step: int
     lengths: tuple[int, ...]
+    ahead: int = 1
     epilogue: Expr | None = None
     extras: tuple[tuple[str, str], ...] = ()
 
@@ -97,13 +102,15 @@ class _Writer:
         channels = self.arg["channels"]
         self.full = b.op(f"and i64 {channels}, {-self.width}")
         self.some = b.compare("ne", self.full, channels)
+        # First and last channel of a block in whole vectors, and whether the masked rest belongs to it.
+        self.channels = ("0", self.full, self.some)
         mask = b.tail_mask(self.width, b.sub(channels, self.full))
         # Between blocks LLVM narrows a vector of i1; whole lanes are what targets without mask registers want.
         self.lane_type = "" if b.target.vector_bytes == 64 else f"<{self.width} x i{8 * self.size}>"
         self.tail = b.op(f"sext <{self.width} x i1> {mask} to {self.lane_type}") if self.lane_type else mask
         # Multiples of two strides: what an address can't scale by itself is multiplied here.
         tile, longest = spec.tile(b.target), max(spec.lengths, default=1)
-        last = (tile - 1) * spec.advance + (longest - 1) * spec.step
+        last = max(tile * spec.advance - 1, (tile - 1) * spec.advance + (longest - 1) * spec.step)
         self.columns = self._multiples("x_unit", last)
         self.taps = self._multiples("w_step", longest - 1)
 
@@ -143,12 +150,17 @@ class _Writer:
             with b.loop(first, b.min(b.add(first, arg["together"]), arg["images"])) as image:
                 x = b.at(arg["x"], b.mul(image.index, arg["x_image"]))
                 c = b.mul(image.index, arg["c_image"])
-                with b.loop(*jobs) as job:
-                    self._job(x, w, c, b.at(arg["jobs"], b.mul(job.index, 8 * len(JOB_FIELDS))))
+                with b.loop(0, arg["channels"], arg["block"]) as block:
+                    end = b.add(block.index, arg["block"])
+                    last = b.op(f"and i1 {self.some}, {b.compare('sge', end, arg['channels'])}")
+                    self.channels = (block.index, b.min(end, self.full), last)
+                    with b.loop(*jobs) as job:
+                        self._job(x, w, c, b.at(arg["jobs"], b.mul(job.index, 8 * len(JOB_FIELDS))))
         return b.text()
 
     def _clear(self, w: str) -> None:
         b = self.b
+        self.channels = ("0", self.full, self.some)
         with b.loop(0, self.arg["taps"]) as tap:
             line = b.at(w, b.mul(tap.index, b.mul(self.arg["channels"], self.size)))
             self._over_channels(
@@ -182,11 +194,12 @@ class _Writer:
                 done, count = b.add(done, bit), count // 2
 
     def _over_channels(self, body: Callable[[str, str | None], None]) -> None:
-        """`body(channel, mask)` for whole vectors of channels and for what is left."""
+        """`body(channel, mask)` for the whole vectors of this block of channels and for what is left."""
         b = self.b
-        with b.loop(0, self.full, self.width) as loop:
+        begin, end, rest = self.channels
+        with b.loop(begin, end, self.width) as loop:
             body(loop.index, None)
-        with b.when(self.some):
+        with b.when(rest):
             mask = b.op(f"icmp slt {self.lane_type} {self.tail}, zeroinitializer") if self.lane_type else self.tail
             body(self.full, mask)
 
@@ -256,11 +269,29 @@ class _Writer:
             return sums
 
         sums = self._each_run(job, [self.zero] * count, run)
+        self._prefetch(x, c, job, count, at)
         place = b.add(c, at)
         for t, value in enumerate(sums):
             self._store(place, at, mask, value)
             if t + 1 < count:
                 place = b.add(place, self.arg["c_step"])
+
+    def _prefetch(self, x: str, c: str, job: dict[str, str], count: int, at: str) -> None:
+        """Asks for what the next line of outputs reads below this tile; outside the image it does no harm."""
+        b = self.b
+        name = b.declare("llvm.prefetch.p0", "void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        last = b.at(self.arg["runs"], b.mul(b.max(b.sub(job["run_end"], 1), 0), 8 * len(RUN_FIELDS)))
+        line = b.at(b.at(x, b.load_int(last)), self.arg["x_line"])
+        for i in range(self.spec.ahead):
+            above = b.at(line, b.mul(self.arg["x_row"], -i)) if i else line
+            for column in range(count * self.spec.advance):
+                b.emit(f"call void {name}(ptr {self._offset(above, self.columns, column)}, i32 0, i32 2, i32 1)")
+        if self.spec.kind == "weight":
+            below = b.at(self.arg["c"], b.mul(b.add(b.add(c, at), self.arg["c_line"]), self.size))
+            for t in range(count):
+                b.emit(f"call void {name}(ptr {below}, i32 0, i32 2, i32 1)")
+                if t + 1 < count:
+                    below = b.at(below, b.mul(self.arg["c_step"], self.size))
 
     def _store(self, place: str, channel: str, mask: str | None, value: str) -> None:
         b, spec = self.b, self.spec
@@ -301,3 +332,4 @@ class _Writer:
             return values
 
         self._each_run(job, [], run)
+        self._prefetch(x, c, job, count, at)

@@ -25,8 +25,12 @@ from juanji.compiler.windows import Geometry, Span, backward_spans, forward_span
 from juanji.graph import Node
 from juanji.target import DTYPE_BYTES
 
-#: Bytes of outputs that one chunk computes: enough to be worth sharing, and little beside the second-level cache.
-CHUNK_BYTES = 64 * 1024
+#: Bytes of outputs that one chunk computes: enough to be worth sharing, and lines enough that few are read twice.
+CHUNK_BYTES = 256 * 1024
+#: Bytes of weights and input lines that one pass keeps in the first-level cache.
+PASS_BYTES = 32 * 1024
+#: Strips of lines are not narrower, in pixels: each has columns at its sides that the next reads again.
+STRIP = 32
 #: A weight gradient's chunk reads at least so many times what it writes.
 PARTIAL_SHARE = 32
 #: A line is not cut into pieces of fewer pixels.
@@ -78,13 +82,14 @@ def weight_gradient(lowering: Lowering, group: Group, g: Geometry, anchor: Node,
     spans = [forward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in range(3)]
     walk = _walk(g.stride[2], g.dilation[2], 1, x.strides[4], g.groups)
     taps, item = math.prod(g.kernel), DTYPE_BYTES[anchor.dtype]
+    strip, block = _pass(lowering, g, g.out[2], 1, item)
     wanted = max(CHUNK_BYTES, PARTIAL_SHARE // (1 + math.prod(g.stride)) * taps * g.groups * item)
-    tables = _tables(g, spans, g.out, x.strides, dy.strides, item, wanted // (g.groups * item))
+    tables = _tables(g, spans, g.out, x.strides, dy.strides, item, wanted // (g.groups * item), strip)
     own = lowering.program.buffer((*g.kernel, g.groups), anchor.dtype)
-    chunks = tables.bands * -(-g.images // tables.together)
+    chunks = tables.bands * max(1, -(-g.images // tables.together))
     sums = own if chunks == 1 else lowering.program.buffer((chunks, *own.shape), anchor.dtype)
-    spec = DepthwiseSpec("weight", anchor.dtype, walk.advance, walk.step, tables.lengths)
-    args = _arguments(lowering, g, tables, x, sums, dy, spans, walk)
+    spec = DepthwiseSpec("weight", anchor.dtype, walk.advance, walk.step, tables.lengths, _ahead(g, spans))
+    args = _arguments(lowering, g, tables, (x, sums, dy), spans, walk, block)
     lowering.program.call(spec, args, chunks, names([anchor]), [sums])
     if chunks > 1:
         sum_partials(lowering, sums, own)
@@ -117,9 +122,12 @@ def _slide(
     epilogue: Any = operands.expr(group.result) if group.result is not anchor else None
     extras, extra_refs = extra_operands(lowering, group, operands, own, 1)
     item = DTYPE_BYTES[anchor.dtype]
-    tables = _tables(g, spans, size, x.strides, c.strides, item, CHUNK_BYTES // (g.groups * item))
-    spec = DepthwiseSpec("slide", anchor.dtype, walk.advance, walk.step, tables.lengths, epilogue, extras)
-    args = [*_arguments(lowering, g, tables, x, packed, c, spans, walk), *extra_refs]
+    strip, block = _pass(lowering, g, size[2], spans[2][0].step, item)
+    tables = _tables(g, spans, size, x.strides, c.strides, item, CHUNK_BYTES // (g.groups * item), strip)
+    spec = DepthwiseSpec(
+        "slide", anchor.dtype, walk.advance, walk.step, tables.lengths, _ahead(g, spans), epilogue, extras
+    )
+    args = [*_arguments(lowering, g, tables, (x, packed, c), spans, walk, block), *extra_refs]
     chunks = tables.bands * -(-g.images // tables.together)
     lowering.program.call(spec, args, chunks, names(group.nodes), [own])
 
@@ -147,8 +155,9 @@ def _tables(
     c_strides: Sequence[int],
     item: int,
     pixels: int,
+    strip: int,
 ) -> _Tables:
-    """Tables for outputs of `size`, about `pixels` of them to a chunk."""
+    """Tables for outputs of `size`, about `pixels` of them to a chunk, in strips of `strip` pixels."""
     _, _, xz, xy, xx = x_strides
     _, _, cz, cy, cx = c_strides
     kernel = (g.kernel[1] * g.kernel[2] * g.groups, g.kernel[2] * g.groups, g.groups)
@@ -163,7 +172,8 @@ def _tables(
     jobs: list[tuple[int, ...]] = []
     for begin in bands:
         end = min(total, begin + piece)
-        for depth, row, col in itertools.product(*spans):
+        strips = range(0, 1 if cut_across else size[2], strip)
+        for left, (depth, row, col) in itertools.product(strips, itertools.product(*spans)):
             here = tuple(
                 (
                     (iz * xz + iy * xy + first[1] * xx) * item,
@@ -178,7 +188,7 @@ def _tables(
             if here not in lists:
                 lists[here] = (len(runs), len(runs) + len(here))
                 runs.extend(here)
-            x0, x1 = _within(col, begin, end) if cut_across else (0, col.count)
+            x0, x1 = _within(col, begin, end) if cut_across else _within(col, left, left + strip)
             for i in range(depth.count):
                 z = depth.start + i * depth.step
                 y0, y1 = (0, row.count) if cut_across else _within(row, begin - z * size[1], end - z * size[1])
@@ -195,13 +205,33 @@ def _tables(
         starts.append(len(jobs))
     together = piece // total if len(bands) == 1 else 1
     lengths = tuple(sorted({n for _, _, n in runs})) or (1,)
-    return _Tables(starts, jobs, runs or [(0, 0, 1)], lengths, min(together, g.images))
+    return _Tables(starts, jobs, runs or [(0, 0, 1)], lengths, max(1, min(together, g.images)))
 
 
 def _within(span: Span, begin: int, end: int) -> tuple[int, int]:
     """Which outputs of a span lie between two positions."""
     low, high = (min(span.count, max(0, -(-(at - span.start) // span.step))) for at in (begin, end))
     return low, high
+
+
+def _pass(lowering: Lowering, g: Geometry, width: int, step: int, item: int) -> tuple[int, int]:
+    """Pixels of a strip of lines of `width`, and channels of a block: strips are cut first, then channels."""
+    lanes, rows, taps = lowering.target.vector_bytes // item, g.kernel[0] * g.kernel[1], math.prod(g.kernel)
+
+    def needed(pixels: int) -> int:
+        return (taps + rows * (pixels * g.stride[2] // step + (g.kernel[2] - 1) * g.dilation[2])) * item
+
+    strip = width
+    while strip > STRIP and needed(strip) * g.groups > PASS_BYTES:
+        strip = max(STRIP, -(-strip // 2 // STRIP) * STRIP)
+    fit = max(1, PASS_BYTES // needed(strip) // lanes)
+    vectors = -(-g.groups // lanes)
+    return strip, -(-vectors // -(-vectors // fit)) * lanes
+
+
+def _ahead(g: Geometry, spans: Sequence[list[Span]]) -> int:
+    """Lines of the input that a line of outputs reads and the one before does not, at most two."""
+    return min(2, spans[1][0].advance, g.kernel[1])
 
 
 def _parts(taps: Sequence[tuple[int, int]]) -> list[Sequence[tuple[int, int]]]:
@@ -212,8 +242,15 @@ def _parts(taps: Sequence[tuple[int, int]]) -> list[Sequence[tuple[int, int]]]:
 
 
 def _arguments(
-    lowering: Lowering, g: Geometry, tables: _Tables, x: Access, w: Access, c: Access, spans: Any, walk: _Walk
+    lowering: Lowering,
+    g: Geometry,
+    tables: _Tables,
+    places: tuple[Access, Access, Access],
+    spans: Sequence[list[Span]],
+    walk: _Walk,
+    block: int,
 ) -> list[int | Ref]:
+    x, _, c = places
     constants = [
         ref(lowering.program.constant(np.array(table, np.int64).reshape(-1)))
         for table in (tables.starts, tables.jobs, tables.runs)
@@ -221,11 +258,11 @@ def _arguments(
     row, col = spans[1][0], spans[2][0]
     item = x.item
     return [
-        *(ref(x), ref(w), ref(c)),
+        *(ref(place) for place in places),
         *constants,
         *(g.images, tables.together, tables.bands),
         *(x.strides[0] * item, c.strides[0]),
-        *(row.advance * x.strides[3] * item, row.step * c.strides[3]),
+        *(row.advance * x.strides[3] * item, x.strides[3] * item, row.step * c.strides[3]),
         *(walk.unit * item, col.step * c.strides[4]),
-        *(walk.kernel_step * item, g.groups, math.prod(g.kernel)),
+        *(walk.kernel_step * item, g.groups, block, math.prod(g.kernel)),
     ]

@@ -1,0 +1,89 @@
+"""Convolutions with one kernel for each channel, exact on small whole numbers, forward and both gradients."""
+
+import numpy as np
+import pytest
+
+from juanji import ops
+from juanji.codegen.depthwise import DepthwiseSpec
+from juanji.compiler import lower_depthwise
+from juanji.ops.reference import reference
+from juanji.spec import conv_output
+from juanji.tensors import from_numpy
+
+NUMPY = {"f32": np.float32, "f64": np.float64, "i64": np.int64, "i32": np.int32, "i16": np.int16, "u8": np.uint8}
+
+
+def attributes(rank, stride=1, padding=0, dilation=1, groups=1):
+    return {
+        "stride": (stride,) * rank,
+        "padding": ((padding, padding),) * rank,
+        "dilation": (dilation,) * rank,
+        "groups": groups,
+    }
+
+
+def check(x_shape, kernel, attrs, dtype="f32"):
+    random = np.random.default_rng(len(x_shape))
+    channels = x_shape[1]
+
+    def whole(shape):
+        return random.integers(-3, 4, shape).astype(NUMPY[dtype])
+
+    def compare(name, arrays, attrs):
+        found = ops.TABLE[name](*[from_numpy(a) for a in arrays], **attrs).numpy()
+        np.testing.assert_array_equal(found, reference(name, arrays, attrs), strict=True)
+
+    x, w = whole(x_shape), whole((channels, 1, *kernel))
+    shape = conv_output(x.shape, w.shape, attrs["stride"], attrs["padding"], attrs["dilation"], channels, "conv")
+    g = whole(shape)
+    compare("conv", [x, w], attrs)
+    compare("conv_input_grad", [g, w], {**attrs, "size": x_shape[2:]})
+    compare("conv_weight_grad", [g, x], {**attrs, "kernel": kernel})
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"),
+    [((3, 3), 1, 1, 1), ((3, 3), 2, 1, 1), ((5, 5), 1, 2, 1), ((5, 5), 2, 2, 1), ((3, 3), 1, 2, 2), ((3, 2), 3, 1, 2),
+     ((1, 9), 1, 4, 1), ((2, 1), 2, 0, 1), ((3, 3), 2, 0, 2), ((1, 1), 1, 1, 1)],
+)  # fmt: skip
+def test_geometry(kernel_target, kernel, stride, padding, dilation):
+    for channels in (2, 37):  # the kernels are the same
+        check((2, channels, 9, 13), kernel, attributes(2, stride, padding, dilation, channels))
+
+
+@pytest.mark.parametrize("dtype", NUMPY)
+def test_element_types(kernel_target, dtype):
+    check((2, 35, 7, 6), (3, 3), attributes(2, 1, 1, 1, 35), dtype)
+
+
+def test_ranks(kernel_target):
+    check((2, 20, 300), (9,), attributes(1, 1, 4, 1, 20))
+    check((3, 33, 41), (4,), attributes(1, 2, 1, 3, 33))
+    check((2, 18, 4, 5, 6), (3, 3, 3), attributes(3, 1, 1, 1, 18))
+    check((1, 5, 7, 6, 9), (2, 3, 2), attributes(3, 2, 1, 1, 5))
+
+
+def test_many_chunks_strips_and_blocks(kernel_target, monkeypatch):
+    """Images cut into bands of lines, these into strips, channels into blocks; small images several to a chunk."""
+    for name, value in (("CHUNK_BYTES", 4000), ("PASS_BYTES", 2000), ("STRIP", 4), ("PARTIAL_SHARE", 1)):
+        monkeypatch.setattr(lower_depthwise, name, value)
+    check((2, 75, 11, 13), (3, 3), attributes(2, 1, 1, 1, 75))
+    check((2, 75, 11, 13), (3, 3), attributes(2, 2, 1, 1, 75))
+    check((2, 70, 200), (5,), attributes(1, 1, 2, 1, 70))
+    check((2, 19, 5, 6, 7), (3, 3, 3), attributes(3, 1, 1, 1, 19))
+    monkeypatch.setattr(lower_depthwise, "CHUNK_BYTES", 10000)
+    check((7, 18, 5, 3), (3, 3), attributes(2, 1, 1, 1, 18))
+
+
+def test_windows_in_the_padding_and_no_images(kernel_target):
+    check((2, 6, 2, 2), (2, 2), attributes(2, 1, 4, 1, 6))
+    check((0, 6, 4, 4), (3, 3), attributes(2, 1, 1, 1, 6))
+
+
+def test_specification():
+    with pytest.raises(ValueError, match="'slide' or 'weight'"):
+        DepthwiseSpec("other", "f32", 1, 1, (3,))
+    with pytest.raises(ValueError, match="dtype"):
+        DepthwiseSpec("slide", "b1", 1, 1, (3,))
+    with pytest.raises(ValueError, match="lengths 1 to 7"):
+        DepthwiseSpec("slide", "f32", 1, 1, (8,))
