@@ -52,3 +52,17 @@ def test_what_is_not_a_number_goes_where_it_does_eagerly():
     compiled, _ = gradients(images, weight, bias, wanted)
     for a, b in zip(eager, compiled, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_few_planes_are_convolved_as_they_lie():
+    generator = np.random.default_rng(0)
+    images, weight = whole(generator, 2, 6, 16, 16), whole(generator, 16, 6, 3, 3)
+
+    def network(images, weight):
+        return F.conv2d(F.max_pool2d(images, 2), weight)
+
+    compiled = jj.compile(network)
+    got = compiled(jj.tensor(images), jj.tensor(weight))
+    np.testing.assert_array_equal(got, network(jj.tensor(images), jj.tensor(weight)))
+    labels = [call.label for call in compiled.plans[0].calls]
+    assert not any("channels-last" in label for label in labels)

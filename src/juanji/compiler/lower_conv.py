@@ -19,6 +19,10 @@ from juanji.compiler.windows import Geometry, Span, backward_spans, forward_span
 from juanji.graph import Node
 
 
+#: With fewer channels a tap would be too short.
+LEAST_PLANES = 4
+
+
 def lower(lowering: Lowering, group: Group) -> None:
     """Lowers a convolution, one of its gradients, or a matrix product, with its epilogue."""
     anchor = group.anchor
@@ -132,6 +136,21 @@ def _planar(lowering: Lowering, g: Geometry, rows: int, width: int, anchor: Node
     return len(anchor.shape) < 5 and lower_planar.suits(lowering, g.plane(), rows, width, anchor.dtype)
 
 
+def _as_it_lies(lowering: Lowering, x: Node) -> bool:
+    """Whether a convolution reads an image plane by plane, a pixel's channels one after the other from all planes.
+
+    That is a little slower than channels side by side, but saves the copy, where nothing else is going to need it.
+    """
+    access = lowering.access(x)
+    return (
+        len(access.shape) == 4
+        and access.shape[1] >= LEAST_PLANES
+        and lower_planar.few(lowering, access.shape[1], access.dtype)
+        and lower_planar.is_planar(access)
+        and not any(user.op is not None and user.op.name == "conv_weight_grad" for user in lowering.fused.users[x])
+    )
+
+
 def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
     x_node, w_node = anchor.inputs
     g = geometry_of(anchor, x_node.shape, w_node.shape, anchor.shape)
@@ -142,7 +161,8 @@ def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
         places = (lifted(lowering.access(n), 4) for n in (x_node, w_node))
         lower_planar.forward(lowering, group, g.plane(), *places)
         return
-    x, w = lifted(image(lowering, x_node)), _weight_view(lowering.access(w_node), g.groups)
+    x = lifted(lowering.access(x_node) if _as_it_lies(lowering, x_node) else image(lowering, x_node))
+    w = _weight_view(lowering.access(w_node), g.groups)
     spans = [forward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in range(3)]
     _slide(lowering, group, g, x, w, spans, g.ins, g.outs, flipped=False)
 
