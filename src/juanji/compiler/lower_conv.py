@@ -18,7 +18,6 @@ from juanji.compiler.lower_contract import Tables, emit, image, image_result, ma
 from juanji.compiler.windows import Geometry, Span, backward_spans, forward_spans, geometry_of, lifted
 from juanji.graph import Node
 
-
 #: With fewer channels a tap would be too short.
 LEAST_PLANES = 4
 
