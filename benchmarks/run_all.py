@@ -22,6 +22,7 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "lenet_step": ("lenet_step", {}),
     "conv_layers": ("conv_layers", {}),
     "eager": ("eager", {}),
+    "threads": ("threads", {}),
     "start_up": ("start_up", {}),
     "accuracy": ("accuracy", {}),
     "fashion": ("accuracy", {"fashion": True}),
@@ -31,8 +32,8 @@ PAGE = race.ROOT / "docs" / "performance.md"
 
 INTRODUCTION = """# Performance
 
-Written by `python benchmarks/run_all.py`; do not edit. Every library runs in a process of its own, on one thread, one
-at a time, in turns; a ratio is the median of the ratios within each turn, above 1 where Juanji is faster. Warming up
+Written by `python benchmarks/run_all.py`; do not edit. Every library runs in a process of its own, on one thread (but
+for the section on threads), one at a time, in turns; a ratio is the median of the ratios within each turn, above 1 where Juanji is faster. Warming up
 is not counted; starting is measured apart. Absolute numbers hold for this machine only. The scripts in `benchmarks/`
 run where PyTorch, JAX and TensorFlow are missing, too: those columns are left out.
 """

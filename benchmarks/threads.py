@@ -28,6 +28,8 @@ import race
 BATCHES = (4, 16, 64, 256)
 #: How many times the multiply-adds of one process two of them do at least while nobody else computes.
 IDLE = 1.95
+#: What two threads should bring where the processors themselves do twice as much.
+AIM = 1.85
 Times = dict[int, list[list[float]]]
 
 
@@ -205,7 +207,9 @@ def lenet(batch: int) -> tuple[Callable[[], Any], Any]:
     return run, steps[0].plans[0]._schedule
 
 
-def measure(quick: bool, threads: int, layers: list[int] | None = None, part: str | None = None) -> dict[str, Any]:
+def measure(
+    quick: bool = False, threads: int = 2, layers: list[int] | None = None, part: str | None = None
+) -> dict[str, Any]:
     """All of it, or only the `part` and `layers`."""
     import juanji as jj
     from juanji.runtime import schedule
@@ -259,6 +263,22 @@ def measure(quick: bool, threads: int, layers: list[int] | None = None, part: st
 def _forever() -> None:
     while True:
         pass
+
+
+def losses(result: dict[str, Any]) -> list[str]:
+    """Where threads bring less than they should."""
+    found = [
+        f"{row['what']} on {result['threads']} threads: {row['of_slower']:.2f}x where the processors would allow 2x"
+        for row in result["convolutions"]
+        if row["of_slower"] < AIM
+    ]
+    for row in result["lenet"]:
+        where = f"LeNet, {row['what']}{', beside a busy process' if row['busy'] else ''}"
+        if row["gain"] < 0.98:
+            found.append(f"{where}: {row['gain']:.2f}x on {result['threads']} threads")
+        if row["busy"] and row["several"]["longest_of_median"] > 3:
+            found.append(f"{where}: longest step {row['several']['longest_of_median']:.1f} times the median")
+    return found
 
 
 def markdown(result: dict[str, Any]) -> str:
