@@ -33,9 +33,9 @@ PAGE = race.ROOT / "docs" / "performance.md"
 INTRODUCTION = """# Performance
 
 Written by `python benchmarks/run_all.py`; do not edit. Every library runs in a process of its own, on one thread (but
-for the section on threads), one at a time, in turns; a ratio is the median of the ratios within each turn, above 1 where Juanji is faster. Warming up
-is not counted; starting is measured apart. Absolute numbers hold for this machine only. The scripts in `benchmarks/`
-run where PyTorch, JAX and TensorFlow are missing, too: those columns are left out.
+for the section on threads), one at a time, in turns; a ratio is the median of the ratios within each turn, above 1
+where Juanji is faster. Warming up is not counted; starting is measured apart. Absolute numbers hold for this machine
+only. The scripts in `benchmarks/` run where PyTorch, JAX and TensorFlow are missing, too: those columns are left out.
 """
 
 
