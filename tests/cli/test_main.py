@@ -22,7 +22,7 @@ def test_help_names_every_command_and_option():
     runner = CliRunner()
     text = runner.invoke(app, ["--help"]).stdout
     assert all(name in text for name in COMMANDS)
-    for name in (*COMMANDS[:4], "data list", "data get", "data path"):
+    for name in (*COMMANDS[:4], "data list", "data get", "data path", "data scan"):
         result = runner.invoke(app, [*name.split(), "--help"])
         assert result.exit_code == 0
         assert "--json" in result.stdout

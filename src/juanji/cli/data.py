@@ -1,7 +1,8 @@
-"""`juanji data`: the known data sets, where they are, and getting them."""
+"""`juanji data`: the known data sets, where they are, and getting them; and what is in a set of one's own."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from juanji.data.registry import Entry
 
 app = typer.Typer(
-    help="Known data sets: what there is, where it is, getting it.",
+    help="Known data sets: what there is, where it is, getting it. Your own pictures: what is in them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -65,6 +66,36 @@ def path(name: NameArgument, as_json: JsonOption = False) -> None:
         emit({"name": name, "folder": str(folder)})
     else:
         show(str(folder))
+
+
+@app.command("scan")
+@command
+def scan(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with a folder for each class, or with train, val and test that have such folders,"
+            " or a CSV table of paths and labels."
+        ),
+    ],
+    group_column: Annotated[
+        str | None, typer.Option(help="The table's column that says which pictures belong together.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Open every picture once; list classes, sizes, duplicates and files that cannot be read.
+
+    Files that cannot be read are listed and are no failure; a set without a readable picture is one.
+    """
+    from juanji.cli.counting import counting
+    from juanji.data import scan as look_through
+
+    with counting("looking through the pictures") as shown:
+        found = look_through(source, group_column=group_column, progress=shown)
+    if as_json:
+        emit(found.as_dict())
+    else:
+        show(str(found))
 
 
 def _plain(entry: Entry) -> dict[str, Any]:

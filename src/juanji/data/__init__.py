@@ -19,6 +19,8 @@ from juanji.data.sampler import (
 
 if TYPE_CHECKING:
     from juanji.data import datasets, transforms
+    from juanji.data.scanning import scan
+    from juanji.data.splitting import split
 
 __all__ = [
     "BatchSampler",
@@ -38,13 +40,19 @@ __all__ = [
     "open_image",
     "random_split",
     "read_idx",
+    "scan",
+    "split",
     "transforms",
     "write_idx",
 ]
+
+_FUNCTIONS = {"scan": "juanji.data.scanning", "split": "juanji.data.splitting"}
 
 
 def __getattr__(name: str) -> Any:
     # The known sets bring the machinery of downloads along, and both are wanted only by some programs.
     if name in ("datasets", "transforms"):
         return importlib.import_module(f"juanji.data.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
     raise AttributeError(f"module 'juanji.data' has no attribute {name!r}")

@@ -88,7 +88,7 @@ class ImageFolder(Dataset[tuple[Any, int]]):
         self.transform = transform
         self.target_transform = target_transform
         self.loader = loader
-        accepted = is_valid_file or _has_extension
+        accepted = is_valid_file or has_extension
         folder = Path(root)
         if not folder.is_dir():
             what = "it is a file" if folder.exists() else "there is none"
@@ -100,7 +100,7 @@ class ImageFolder(Dataset[tuple[Any, int]]):
         self.samples: list[tuple[str, int]] = []
         empty = []
         for name, number in self.class_to_idx.items():
-            found = _files(folder / name, accepted)
+            found = files_under(folder / name, accepted)
             self.samples += [(path, number) for path in found]
             if not found:
                 empty.append(name)
@@ -135,11 +135,13 @@ class ImageFolder(Dataset[tuple[Any, int]]):
         return f"ImageFolder({self.root!r}: {len(self):,} pictures of {len(self.classes)} classes)"
 
 
-def _has_extension(path: str) -> bool:
+def has_extension(path: str) -> bool:
+    """Whether a file of this name is read as a picture."""
     return os.path.splitext(path)[1].lower() in EXTENSIONS
 
 
-def _files(folder: Path, accepted: Callable[[str], bool]) -> list[str]:
+def files_under(folder: Path, accepted: Callable[[str], bool]) -> list[str]:
+    """The accepted files of a folder and its sub-folders, in order; nothing whose name begins with a dot."""
     found = []
     seen = set()
     for here, folders, names in os.walk(folder, followlinks=True):
