@@ -8,6 +8,7 @@ import pytest
 from juanji import ops
 from juanji.codegen.depthwise import DepthwiseSpec
 from juanji.compiler import lower_depthwise
+from juanji.ops.reference import reference
 from juanji.spec import conv_output
 from juanji.tensors import from_numpy
 
@@ -90,6 +91,25 @@ def test_many_chunks_strips_and_blocks(kernel_target, monkeypatch):
     check((2, 19, 5, 6, 7), (3, 3, 3), attributes(3, 1, 1, 1, 19))
     monkeypatch.setattr(lower_depthwise, "CHUNK_BYTES", 10000)
     check((7, 18, 5, 3), (3, 3), attributes(2, 1, 1, 1, 18))
+
+
+@pytest.mark.parametrize("group", [(1, 2), (1, 8), (2, 2), (4, 4), (8, 8), (2, 4), (4, 1), (8, 2), (1, 16)], ids=str)
+def test_groups_of_few_channels(kernel_target, group):
+    """(channels in, channels out) of a group; what does not suit the kernel is a contraction."""
+    (ins, outs), random = group, np.random.default_rng(0)
+    for groups, attrs in ((7, attributes(2, 1, 1, 1, 7)), (32, attributes(2, 2, 1, 1, 32))):
+        x, w = (
+            random.integers(-3, 4, s).astype(np.float32) for s in ((2, groups * ins, 5, 7), (groups * outs, ins, 3, 3))
+        )
+        y = ops.TABLE["conv"](from_numpy(x), from_numpy(w), **attrs).numpy()
+        np.testing.assert_array_equal(y, reference("conv", [x, w], attrs))
+        g = random.integers(-3, 4, y.shape).astype(np.float32)
+        for name, second, more in (
+            ("conv_input_grad", w, {"size": (5, 7)}),
+            ("conv_weight_grad", x, {"kernel": (3, 3)}),
+        ):
+            found = ops.TABLE[name](from_numpy(g), from_numpy(second), **attrs, **more).numpy()
+            np.testing.assert_array_equal(found, reference(name, [g, second], {**attrs, **more}))
 
 
 def test_windows_in_the_padding_and_no_images(kernel_target):

@@ -1,6 +1,6 @@
-"""The depthwise kernels: each channel is convolved with a small kernel of its own, channels along the vector.
+"""Depthwise kernels, and those of groups of few channels: channels along the vector, each with a kernel of its own.
 
-What a contraction makes of it leaves nearly all lanes idle. Here a tile of neighbouring outputs of one vector of
+What a contraction makes of them leaves nearly all lanes idle. Here a tile of neighbouring outputs of one vector of
 channels stays in registers; along a run of taps every column of the input is loaded once and used for all outputs
 that it meets. The forward convolution and the input gradient are one kernel with different tables; the weight
 gradient is the same walk with sums over pixels in place of sums over taps.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from juanji.codegen.builder import Builder
+from juanji.codegen.builder import Builder, vector_type
 from juanji.codegen.expr import Emitter, Expr
 from juanji.codegen.lanes import FLOATS, Lanes
 from juanji.target import DTYPE_BYTES, Target
@@ -41,6 +41,8 @@ class DepthwiseSpec:
         lengths: the lengths of runs that occur, each at most `LONGEST_RUN`.
         ahead: lines of x that the next line of outputs is the first to read. They are asked for in time: hardware
             prefetching stops at every page, and this is worth a factor of 1.5 where images come from memory.
+        ins, outs: channels of x and of c in a group, powers of two, ins <= outs <= lanes. A tap then has `ins` lines
+            of w, one for each channel of x in the group, and x is spread over the lanes that read it.
         epilogue: of "slide": expression of ("acc", dtype) and ("load", dtype_i, i) that is stored; None: the sum.
         extras: (dtype, class) of the epilogue's inputs. Class "n": one value for each channel; "c": laid out as c,
             with the same strides in elements; "s": one scalar.
@@ -61,6 +63,8 @@ class DepthwiseSpec:
     step: int
     lengths: tuple[int, ...]
     ahead: int = 1
+    ins: int = 1
+    outs: int = 1
     epilogue: Expr | None = None
     extras: tuple[tuple[str, str], ...] = ()
 
@@ -71,6 +75,9 @@ class DepthwiseSpec:
             raise ValueError(f"a depthwise kernel's dtype is that of numbers, not {self.dtype!r}")
         if min(self.advance, self.step) < 1 or not all(1 <= n <= LONGEST_RUN for n in self.lengths):
             raise ValueError(f"advance and step are at least 1 and lengths 1 to {LONGEST_RUN}")
+
+        if not 1 <= self.ins <= self.outs or self.ins & (self.ins - 1) or self.outs & (self.outs - 1):
+            raise ValueError(f"ins and outs are powers of two, ins <= outs, not {self.ins} and {self.outs}")
 
     @property
     def output(self) -> str:
@@ -100,6 +107,9 @@ class _Writer:
         self.scalars = {i: b.load(dtype, 1, self.extras[i]) for i, (dtype, cls) in enumerate(spec.extras) if cls == "s"}
         self.zero = self.v.const(spec.dtype, 0)
         channels = self.arg["channels"]
+        # Channels of x that a vector of c's channels reads.
+        self.read = self.width // spec.outs * spec.ins
+        self.shrink = (spec.outs // spec.ins).bit_length() - 1
         self.full = b.op(f"and i64 {channels}, {-self.width}")
         self.some = b.compare("ne", self.full, channels)
         # First and last channel of a block in whole vectors, and whether the masked rest belongs to it.
@@ -108,6 +118,7 @@ class _Writer:
         # Between blocks LLVM narrows a vector of i1; whole lanes are what targets without mask registers want.
         self.lane_type = "" if b.target.vector_bytes == 64 else f"<{self.width} x i{8 * self.size}>"
         self.tail = b.op(f"sext <{self.width} x i1> {mask} to {self.lane_type}") if self.lane_type else mask
+        self.lines = [b.mul(b.mul(channels, self.size), j) if j else "0" for j in range(spec.ins)]
         # Multiples of two strides: what an address can't scale by itself is multiplied here.
         tile, longest = spec.tile(b.target), max(spec.lengths, default=1)
         last = max(tile * spec.advance - 1, (tile - 1) * spec.advance + (longest - 1) * spec.step)
@@ -212,6 +223,36 @@ class _Writer:
     def _load(self, pointer: str, mask: str | None) -> str:
         return self.b.load(self.spec.dtype, self.width, pointer, mask)
 
+    def _column(self, pointer: str, mask: str | None) -> str:
+        """What a tile's vector reads of one column of x."""
+        if mask is None or self.read == self.width:
+            return self.b.load(self.spec.dtype, self.read, pointer, mask)
+        if self.read == 1:  # the only channel of the only group
+            return self.b.load(self.spec.dtype, 1, pointer)
+        part = ", ".join(
+            f"i32 {i * self.spec.outs}" for i in range(self.read // self.spec.ins) for _ in range(self.spec.ins)
+        )
+        narrow = self.b.op(
+            f"shufflevector <{self.width} x i1> {mask}, <{self.width} x i1> poison, <{self.read} x i32> <{part}>"
+        )
+        return self.b.load(self.spec.dtype, self.read, pointer, narrow)
+
+    def _spread(self, value: str, j: int) -> str:
+        """Channel j of each group in x, in all lanes of the group."""
+        spec = self.spec
+        if spec.ins == spec.outs == 1:
+            return value
+        if self.read == 1:
+            return self.b.splat(spec.dtype, self.width, value)
+        vtype = vector_type(spec.dtype, self.read)
+        lanes = ", ".join(f"i32 {lane // spec.outs * spec.ins + j}" for lane in range(self.width))
+        return self.b.op(f"shufflevector {vtype} {value}, {vtype} poison, <{self.width} x i32> <{lanes}>")
+
+    def _channel(self, x: str, at: str) -> str:
+        """Where in x the channels that a vector of c reads begin."""
+        offset = self.b.mul(at, self.size)
+        return self.b.at(x, self.b.op(f"ashr exact i64 {offset}, {self.shrink}") if self.shrink else offset)
+
     def _each_run(
         self, job: dict[str, str], start: Sequence[str], body: Callable[[int, str, str, list[str]], list[str]]
     ) -> list[str]:
@@ -255,17 +296,18 @@ class _Writer:
     def _slide(self, x: str, w: str, c: str, job: dict[str, str], count: int, at: str, mask: str | None) -> None:
         """Sums over taps for `count` pixels, stored through the epilogue."""
         b = self.b
-        offset = b.mul(at, self.size)
-        x, w = b.at(x, offset), b.at(w, offset)
+        x, w = self._channel(x, at), b.at(w, b.mul(at, self.size))
 
         def run(length: int, x_off: str, w_off: str, values: list[str]) -> list[str]:
             sums = list(values)
             source, weight = b.at(x, x_off), b.at(w, w_off)
-            weights = [self._load(self._offset(weight, self.taps, k), mask) for k in range(length)]
-            for column, pairs in self._pairs(count, length).items():
-                value = self._load(self._offset(source, self.columns, column), mask)
-                for t, k in pairs:
-                    sums[t] = self._multiply_add(value, weights[k], sums[t])
+            for j, line in enumerate(self.lines):
+                here = b.at(weight, line) if j else weight
+                weights = [self._load(self._offset(here, self.taps, k), mask) for k in range(length)]
+                for column, pairs in self._pairs(count, length).items():
+                    value = self._spread(self._column(self._offset(source, self.columns, column), mask), j)
+                    for t, k in pairs:
+                        sums[t] = self._multiply_add(value, weights[k], sums[t])
             return sums
 
         sums = self._each_run(job, [self.zero] * count, run)
@@ -311,8 +353,7 @@ class _Writer:
     def _sum(self, x: str, w: str, c: str, job: dict[str, str], count: int, at: str, mask: str | None) -> None:
         """Adds the products of `count` pixels to the sums of every tap."""
         b = self.b
-        offset = b.mul(at, self.size)
-        x, w = b.at(x, offset), b.at(w, offset)
+        x, w = self._channel(x, at), b.at(w, b.mul(at, self.size))
         place, given = b.add(c, at), []
         for t in range(count):
             given.append(self._load(b.at(self.arg["c"], b.mul(place, self.size)), mask))
@@ -321,14 +362,16 @@ class _Writer:
 
         def run(length: int, x_off: str, w_off: str, values: list[str]) -> list[str]:
             source, weight = b.at(x, x_off), b.at(w, w_off)
-            places = [self._offset(weight, self.taps, k) for k in range(length)]
-            sums = [self._load(p, mask) for p in places]
-            for column, pairs in self._pairs(count, length).items():
-                value = self._load(self._offset(source, self.columns, column), mask)
-                for t, k in pairs:
-                    sums[k] = self._multiply_add(value, given[t], sums[k])
-            for p, value in zip(places, sums, strict=True):
-                b.store(self.spec.dtype, self.width, value, p, mask)
+            for j, line in enumerate(self.lines):
+                here = b.at(weight, line) if j else weight
+                places = [self._offset(here, self.taps, k) for k in range(length)]
+                sums = [self._load(p, mask) for p in places]
+                for column, pairs in self._pairs(count, length).items():
+                    value = self._spread(self._column(self._offset(source, self.columns, column), mask), j)
+                    for t, k in pairs:
+                        sums[k] = self._multiply_add(value, given[t], sums[k])
+                for p, value in zip(places, sums, strict=True):
+                    b.store(self.spec.dtype, self.width, value, p, mask)
             return values
 
         self._each_run(job, [], run)

@@ -153,7 +153,7 @@ def _as_it_lies(lowering: Lowering, x: Node) -> bool:
 def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
     x_node, w_node = anchor.inputs
     g = geometry_of(anchor, x_node.shape, w_node.shape, anchor.shape)
-    if lower_depthwise.suits(g):
+    if lower_depthwise.suits(lowering, g, anchor.dtype, g.ins, g.outs):
         lower_depthwise.forward(lowering, group, g, x_node, w_node)
         return
     if _planar(lowering, g, g.outs, g.out[2], anchor):
@@ -169,7 +169,7 @@ def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
 def _input_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     g_node, w_node = anchor.inputs
     g = geometry_of(anchor, anchor.shape, w_node.shape, g_node.shape)
-    if lower_depthwise.suits(g):
+    if lower_depthwise.suits(lowering, g, anchor.dtype, g.outs, g.ins):
         lower_depthwise.input_gradient(lowering, group, g, g_node, w_node)
         return
     if _planar(lowering, g, g.ins, g.size[2], anchor) and lower_planar.gradient_fits(g.plane()):
@@ -187,7 +187,7 @@ def _input_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
 def _weight_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     g_node, x_node = anchor.inputs
     g = geometry_of(anchor, x_node.shape, anchor.shape, g_node.shape)
-    if lower_depthwise.suits(g):
+    if lower_depthwise.suits(lowering, g, anchor.dtype, g.ins, g.outs):
         lower_depthwise.weight_gradient(lowering, group, g, anchor, g_node, x_node)
     else:
         lower_weight_grad.lower(lowering, group, anchor)

@@ -1,4 +1,4 @@
-"""Convolutions in which every channel has its own kernel, and both gradients of them, with channels along the vector.
+"""Depthwise convolutions and those of groups of few channels, and both their gradients, with channels along the vector.
 
 Outputs with equal taps are rectangles, as in `compiler/windows.py`; nothing is padded. A chunk is a band of lines of
 one image, or several whole small images.
@@ -33,13 +33,23 @@ PASS_BYTES = 32 * 1024
 STRIP = 32
 #: A weight gradient's chunk reads at least so many times what it writes.
 PARTIAL_SHARE = 32
+#: Channels of a group at most: the code has a copy for each.
+MOST_CHANNELS = 8
 #: A line is not cut into pieces of fewer pixels.
 SHORTEST = 64
 
 
-def suits(g: Geometry) -> bool:
-    """Whether each channel has a kernel of its own."""
-    return g.groups > 1 and g.ins == g.outs == 1
+def suits(lowering: Lowering, g: Geometry, dtype: str, reduced: int, made: int) -> bool:
+    """Whether a group's `made` channels are computed from its `reduced` in one vector: powers of two, few of both."""
+    most = min(MOST_CHANNELS, lowering.target.vector_bytes // DTYPE_BYTES[dtype])
+    return g.groups > 1 and 1 <= reduced <= made <= most and all(n & (n - 1) == 0 for n in (reduced, made))
+
+
+def _channels(g: Geometry, reduced: int, made: int) -> Geometry:
+    """The geometry with each channel of the result counted as a group: `ins` of the input's meet in it, and `outs` of
+    them share those.
+    """
+    return replace(g, groups=g.groups * made, ins=reduced, outs=made)
 
 
 @dataclass(frozen=True)
@@ -63,8 +73,11 @@ def forward(lowering: Lowering, group: Group, g: Geometry, x_node: Node, w_node:
     """The forward convolution."""
     spans = [forward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in range(3)]
     x = lifted(image(lowering, x_node))
-    walk = _walk(g.stride[2], g.dilation[2], 1, x.strides[4], g.groups)
-    _slide(lowering, group, g, x, lowering.access(w_node), spans, g.out, walk)
+    walk = _walk(g.stride[2], g.dilation[2], 1, x.strides[4], g.groups * g.outs * g.ins)
+    w = lifted(lowering.access(w_node))
+    o, i, *kernel = w.strides
+    w = replace(w, shape=(*g.kernel, g.ins, g.groups, g.outs), strides=(*kernel, i, o * g.outs, o))
+    _slide(lowering, group, _channels(g, g.ins, g.outs), x, w, spans, g.out, walk)
 
 
 def input_gradient(lowering: Lowering, group: Group, g: Geometry, dy_node: Node, w_node: Node) -> None:
@@ -72,31 +85,38 @@ def input_gradient(lowering: Lowering, group: Group, g: Geometry, dy_node: Node,
     spans = [backward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in range(3)]
     dy = lifted(image(lowering, dy_node))
     common = math.gcd(g.stride[2], g.dilation[2])
-    walk = _walk(1, g.dilation[2] // common, -(g.stride[2] // common), dy.strides[4], g.groups)
-    _slide(lowering, group, g, dy, lowering.access(w_node), spans, g.size, walk)
+    walk = _walk(1, g.dilation[2] // common, -(g.stride[2] // common), dy.strides[4], g.groups * g.ins * g.outs)
+    w = lifted(lowering.access(w_node))
+    o, i, *kernel = w.strides
+    w = replace(w, shape=(*g.kernel, g.outs, g.groups, g.ins), strides=(*kernel, o, o * g.outs, i))
+    _slide(lowering, group, _channels(g, g.outs, g.ins), dy, w, spans, g.size, walk)
 
 
 def weight_gradient(lowering: Lowering, group: Group, g: Geometry, anchor: Node, dy_node: Node, x_node: Node) -> None:
     """The weight gradient: sums of each chunk, then the sum of those."""
     dy, x = lifted(image(lowering, dy_node)), lifted(image(lowering, x_node))
     spans = [forward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in range(3)]
-    walk = _walk(g.stride[2], g.dilation[2], 1, x.strides[4], g.groups)
-    taps, item = math.prod(g.kernel), DTYPE_BYTES[anchor.dtype]
+    walk = _walk(g.stride[2], g.dilation[2], 1, x.strides[4], g.groups * g.outs * g.ins)
+    split = (g.groups, g.outs, g.ins, *g.kernel)
+    g = _channels(g, g.ins, g.outs)
+    taps, item = math.prod(g.kernel) * g.ins, DTYPE_BYTES[anchor.dtype]
     strip, block = _pass(lowering, g, g.out[2], 1, item)
     wanted = max(CHUNK_BYTES, PARTIAL_SHARE // (1 + math.prod(g.stride)) * taps * g.groups * item)
     tables = _tables(g, spans, g.out, x.strides, dy.strides, item, wanted // (g.groups * item), strip)
-    own = lowering.program.buffer((*g.kernel, g.groups), anchor.dtype)
+    own = lowering.program.buffer((*g.kernel, g.ins, g.groups), anchor.dtype)
     chunks = tables.bands * max(1, -(-g.images // tables.together))
     sums = own if chunks == 1 else lowering.program.buffer((chunks, *own.shape), anchor.dtype)
-    spec = DepthwiseSpec("weight", anchor.dtype, walk.advance, walk.step, tables.lengths, _ahead(g, spans))
+    sizes = (walk.advance, walk.step, tables.lengths, _ahead(g, spans), g.ins, g.outs)
+    spec = DepthwiseSpec("weight", anchor.dtype, *sizes)
     args = _arguments(lowering, g, tables, (x, sums, dy), spans, walk, block)
     lowering.program.call(spec, args, chunks, names([anchor]), [sums])
     if chunks > 1:
         sum_partials(lowering, sums, own)
     logical = lifted(lowering.result(anchor))
-    s = own.strides
-    seen = replace(own, shape=logical.shape, strides=(s[3], 0, *s[:3]))
-    lowering.copy(seen, logical, "weight gradient to C order")
+    o, i, *kernel = logical.strides
+    target = replace(logical, shape=split, strides=(o * g.outs, o, i, *kernel))
+    seen = replace(own, shape=split, strides=(g.outs, 1, own.strides[3], *own.strides[:3]))
+    lowering.copy(seen, target, "weight gradient to C order")
     finish_separately(lowering, group, anchor)
 
 
@@ -114,19 +134,16 @@ def _slide(
     assert anchor is not None
     own = image_result(lowering, group.result)
     c = lifted(own)
-    w = lifted(w)
-    packed = lowering.program.buffer((*g.kernel, g.groups), anchor.dtype)
-    source = replace(w, shape=packed.shape, strides=(*w.strides[2:], w.strides[0]))
-    lowering.copy(source, packed, "pack weights")
+    packed = lowering.program.buffer(w.shape, anchor.dtype)
+    lowering.copy(w, packed, "pack weights")
     operands = Operands(lowering, group, group.result.shape, acc=anchor)
     epilogue: Any = operands.expr(group.result) if group.result is not anchor else None
     extras, extra_refs = extra_operands(lowering, group, operands, own, 1)
     item = DTYPE_BYTES[anchor.dtype]
     strip, block = _pass(lowering, g, size[2], spans[2][0].step, item)
     tables = _tables(g, spans, size, x.strides, c.strides, item, CHUNK_BYTES // (g.groups * item), strip)
-    spec = DepthwiseSpec(
-        "slide", anchor.dtype, walk.advance, walk.step, tables.lengths, _ahead(g, spans), epilogue, extras
-    )
+    sizes = (walk.advance, walk.step, tables.lengths, _ahead(g, spans), g.ins, g.outs)
+    spec = DepthwiseSpec("slide", anchor.dtype, *sizes, epilogue, extras)
     args = [*_arguments(lowering, g, tables, (x, packed, c), spans, walk, block), *extra_refs]
     chunks = tables.bands * -(-g.images // tables.together)
     lowering.program.call(spec, args, chunks, names(group.nodes), [own])
@@ -160,7 +177,8 @@ def _tables(
     """Tables for outputs of `size`, about `pixels` of them to a chunk, in strips of `strip` pixels."""
     _, _, xz, xy, xx = x_strides
     _, _, cz, cy, cx = c_strides
-    kernel = (g.kernel[1] * g.kernel[2] * g.groups, g.kernel[2] * g.groups, g.groups)
+    each = g.ins * g.groups
+    kernel = (g.kernel[1] * g.kernel[2] * each, g.kernel[2] * each, each)
     runs: list[tuple[int, int, int]] = []
     lists: dict[tuple[tuple[int, int, int], ...], tuple[int, int]] = {}
     # A chunk is some lines of an image or some images, but of a single line a piece.
@@ -216,7 +234,7 @@ def _within(span: Span, begin: int, end: int) -> tuple[int, int]:
 
 def _pass(lowering: Lowering, g: Geometry, width: int, step: int, item: int) -> tuple[int, int]:
     """Pixels of a strip of lines of `width`, and channels of a block: strips are cut first, then channels."""
-    lanes, rows, taps = lowering.target.vector_bytes // item, g.kernel[0] * g.kernel[1], math.prod(g.kernel)
+    lanes, rows, taps = lowering.target.vector_bytes // item, g.kernel[0] * g.kernel[1], math.prod(g.kernel) * g.ins
 
     def needed(pixels: int) -> int:
         return (taps + rows * (pixels * g.stride[2] // step + (g.kernel[2] - 1) * g.dilation[2])) * item
@@ -264,5 +282,5 @@ def _arguments(
         *(x.strides[0] * item, c.strides[0]),
         *(row.advance * x.strides[3] * item, x.strides[3] * item, row.step * c.strides[3]),
         *(walk.unit * item, col.step * c.strides[4]),
-        *(walk.kernel_step * item, g.groups, block, math.prod(g.kernel)),
+        *(walk.kernel_step * item, g.groups, block, math.prod(g.kernel) * g.ins),
     ]
