@@ -88,7 +88,10 @@ def full(
     if state.capture is not None:
         return ew.const(shape=shape, dtype=kind.short, value=value)  # type: ignore[no-any-return]
     with np.errstate(all="ignore"):
-        return new_tensor(np.broadcast_to(dtypes.encode(np.asarray(value), kind), shape), kind, requires_grad)
+        one = dtypes.encode(np.asarray(value), kind)
+    # Zeros are pages of the system that nobody has touched yet: weights that are loaded later cost nothing before.
+    filled = np.broadcast_to(one, shape) if any(one.tobytes()) else np.zeros(shape, one.dtype)
+    return new_tensor(filled, kind, requires_grad)
 
 
 def _filled(name: str, value: int, text: str) -> Any:
