@@ -325,10 +325,11 @@ def test_numpy_arrays_keep_the_memory_of_their_tensor():
 
 
 def test_memory_goes_back_and_histories_end():
-    x = jj.ones(1000) * 1
+    ones = jj.ones(1000)
+    x = ones * 1
     address = x.data_ptr()
     del x
-    assert (jj.ones(1000) * 1).data_ptr() == address
+    assert (ones * 1).data_ptr() == address
     memory.trim()
     assert memory.kept_bytes() == 0
     p = jj.ones(3, requires_grad=True)

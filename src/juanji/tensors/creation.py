@@ -54,7 +54,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         kind = as_dtype(dtype) if dtype is not None else python_dtype(np.asarray(data))
         return ew.const(shape=(), dtype=kind.short, value=data)  # type: ignore[no-any-return]
     try:
-        array = np.array(_plain(data))
+        array = np.asarray(_plain(data))
     except ValueError as error:
         raise ValueError(f"data cannot be made into a tensor: {error}") from None
     if dtype is not None:

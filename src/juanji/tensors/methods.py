@@ -19,9 +19,10 @@ from juanji.runtime.memory import check_size
 from juanji.spec import infer_shape, is_contiguous, normal_dim, show
 from juanji.tensors import arithmetic as ar
 from juanji.tensors import notebook, text
-from juanji.tensors.base import Storage, TensorBase, Var, as_array, make, need_tensor, set_class, view, wrap, write
+from juanji.tensors.base import TensorBase, Var, as_array, make, need_tensor, raw_array, set_class, view, wrap, write
 from juanji.tensors.device import CPU, check_device, device
 from juanji.tensors.differentiable import Differentiable
+from juanji.tensors.eager import new_storage
 from juanji.tensors.formats import MemoryFormat, check_memory_format
 from juanji.tensors.indexing import index_read, index_write
 from juanji.tensors.operators import install
@@ -353,8 +354,8 @@ class Tensor(Differentiable):
         if state.capture is not None:
             return ew.const(shape=shape, dtype=kind.short, value=fill_value)  # type: ignore[no-any-return]
         check_size(shape, kind.name)
-        flat = np.broadcast_to(encode(np.asarray(fill_value), kind), (math.prod(shape),)).copy()
-        result: Tensor = wrap(Storage(flat, shape, kind), requires_grad)
+        result: Tensor = wrap(new_storage(shape, kind, math.prod(shape) * kind.itemsize), requires_grad)
+        raw_array(result)[...] = encode(np.asarray(fill_value), kind)
         return result
 
     def new_zeros(self, *size: Any, dtype: Any = None, **options: Any) -> Tensor:
