@@ -2,6 +2,9 @@
 
 Elementwise nodes of one shape join into one loop with one or more results; an elementwise node that alone consumes a
 contraction, a window or a softmax becomes its epilogue; one that only feeds a reduction is computed inside it.
+Reductions of one shape that read the same values share a loop. What is quickly computed from one large value and is
+read on both sides of a reduction or contraction is not kept in between, but computed again where it is read
+(`inlining.py`).
 """
 
 from __future__ import annotations
@@ -9,10 +12,13 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from juanji.compiler.inlining import inlined
 from juanji.graph import Node, reachable
 
 #: Kinds whose result may be finished by an elementwise epilogue.
 ANCHORS = ("contract", "window", "rows")
+#: Kinds that compute inside what nothing else reads.
+REDUCING = ("reduce", "moments")
 
 
 @dataclass(eq=False)
@@ -23,11 +29,18 @@ class Group:
         anchor: the node that is not elementwise, if there is one.
         nodes: all of them, in order.
         mask: their indices as bits.
+        siblings: more reductions in the same loop.
     """
 
     anchor: Node | None
     nodes: list[Node] = field(default_factory=list)
     mask: int = 0
+    siblings: list[Node] = field(default_factory=list)
+
+    @property
+    def anchors(self) -> list[Node]:
+        """The anchor and its siblings: the reductions that share a loop."""
+        return [*([self.anchor] if self.anchor is not None else []), *self.siblings]
 
     @property
     def result(self) -> Node:
@@ -53,6 +66,13 @@ class Fused:
     groups: list[Group]
     users: dict[Node, list[Node]]
     outputs: set[Node]
+    inlined: set[Node] = field(default_factory=set)
+
+    def read(self, node: Node) -> list[Node]:
+        """The values in memory that reading `node` reads: itself, unless it is computed where it is read."""
+        if node not in self.inlined:
+            return [node]
+        return [value for child in node.inputs for value in self.read(child)]
 
 
 def is_constant(node: Node) -> bool:
@@ -89,17 +109,20 @@ class _Fuser:
             for child in node.inputs:
                 mask |= self.ancestors[child] | (1 << child.index)
             self.ancestors[node] = mask
+        self.inlined = inlined(self.nodes, self.users, self.outputs, self.ancestors)
+        for node in self.nodes:
             op = node.op
-            if op is None or op.kind == "view" or is_constant(node):
+            if op is None or op.kind == "view" or is_constant(node) or node in self.inlined:
                 continue
             if op.kind in ("map", "source"):
                 self._place_map(node)
             else:
                 self._new(node)
         for group in list(self.groups):
-            if group.kind == "reduce":
+            if group.kind in REDUCING:
                 self._pull_producer(group)
-        return Fused(self._ordered(), self.users, self.outputs)
+        self._join_siblings()
+        return Fused(self._ordered(), self.users, self.outputs, self.inlined)
 
     def _new(self, node: Node) -> Group:
         op = node.op
@@ -143,8 +166,6 @@ class _Fuser:
                 and not uses_index(node)
                 and not self._depends(node, group, direct=child)
             )
-        if group.kind == "reduce":
-            return False
         return group.kind == "map" and child.shape == node.shape and not self._depends(node, group)
 
     def _may_merge(self, first: Group, second: Group) -> bool:
@@ -190,21 +211,70 @@ class _Fuser:
             self.group_of[node] = group
         self.groups.remove(producer)
 
+    def _needs(self, group: Group) -> set[Group]:
+        """The groups that a group reads."""
+        found: set[Group] = set()
+        for node in group.nodes:
+            stack = list(node.inputs)
+            while stack:
+                child = stack.pop()
+                owner = self.group_of.get(child)
+                if owner is None:
+                    stack.extend(child.inputs)  # a view, a constant or an inlined value: look through it
+                elif owner is not group:
+                    found.add(owner)
+        return found
+
+    def _join_siblings(self) -> None:
+        """Reductions of the same dimensions that read a value of full shape in common become one loop."""
+        homes: dict[object, list[Group]] = defaultdict(list)
+        for group in list(self.groups):
+            anchor = group.anchor
+            if group.kind != "reduce" or anchor is None or anchor.op is None or anchor.op.name.startswith("arg"):
+                continue
+            source = anchor.inputs[0]
+            for value in self._full_values(group, source.shape):
+                key = (value, source.shape, source.dtype, anchor.dtype, anchor.attr("dims"))
+                home = next((h for h in homes[key] if self._independent(h, group)), None)
+                if home is None:
+                    homes[key].append(group)
+                    continue
+                for node in group.nodes:
+                    home.add(node)
+                    self.group_of[node] = home
+                home.siblings += group.anchors
+                self.groups.remove(group)
+                break
+
+    def _full_values(self, group: Group, shape: tuple[int, ...]) -> list[Node]:
+        """The values of a shape that a group reads from memory."""
+        inside, found, stack = set(group.nodes), [], [c for n in group.nodes for c in n.inputs]
+        while stack:
+            child = stack.pop()
+            if child in self.inlined:
+                stack.extend(child.inputs)
+            elif child not in inside and child.shape == shape and child not in found:
+                found.append(child)
+        return found
+
+    def _independent(self, first: Group, second: Group) -> bool:
+        """Whether neither group needs the other's results, directly or through other groups."""
+        if first is second:
+            return False
+        for start, goal in ((first, second), (second, first)):
+            seen, stack = {start}, [start]
+            while stack:
+                for group in self._needs(stack.pop()):
+                    if group is goal:
+                        return False
+                    if group not in seen:
+                        seen.add(group)
+                        stack.append(group)
+        return True
+
     def _ordered(self) -> list[Group]:
         """Groups after what they need; otherwise in the order in which their last node was made."""
-        needs: dict[Group, set[Group]] = {}
-        for group in self.groups:
-            found: set[Group] = set()
-            for node in group.nodes:
-                stack = list(node.inputs)
-                while stack:
-                    child = stack.pop()
-                    owner = self.group_of.get(child)
-                    if owner is None:
-                        stack.extend(child.inputs)  # a view or a constant: look through it
-                    elif owner is not group:
-                        found.add(owner)
-            needs[group] = found
+        needs = {group: self._needs(group) for group in self.groups}
         order: list[Group] = []
         done: set[Group] = set()
 

@@ -15,7 +15,6 @@ from juanji.compiler.fuse import Fused, Group, is_constant, uses_index
 from juanji.compiler.program import Program, Ref, ref
 from juanji.dtypes import BY_SHORT, encode
 from juanji.graph import Node
-from juanji.ops.reduce import REDUCTION
 from juanji.ops.shape import VIEWS
 from juanji.spec import Shape, Spec, contiguous_strides
 from juanji.target import Target
@@ -77,6 +76,7 @@ class Lowering:
         from juanji.compiler import (
             lower_conv,
             lower_patches,
+            lower_reduce,
             lower_rows,
             lower_sample,
             lower_scan,
@@ -87,7 +87,8 @@ class Lowering:
 
         handlers: dict[str, Callable[[Lowering, Group], None]] = {
             "map": lower_map,
-            "reduce": lower_reduce,
+            "reduce": lower_reduce.lower,
+            "moments": lower_reduce.moments,
             "rows": lower_rows.lower,
             "contract": lower_conv.lower,
             "patches": lower_patches.lower,
@@ -173,7 +174,7 @@ class Lowering:
         if group.kind != "map":
             return False
         for node in group.nodes:
-            for child in node.inputs:
+            for child in (c for given in node.inputs for c in self.fused.read(given)):
                 if child is slot and child.shape != node.shape:
                     return False
                 if child is not slot and _views(child, slot):
@@ -228,7 +229,7 @@ class Operands:
             return ("acc", node.dtype)
         if is_constant(node):
             return ("const", node.dtype, node.attr("value"))
-        if op is not None and node in self.inside and op.expr is not None:
+        if op is not None and op.expr is not None and (node in self.inside or node in self.lowering.fused.inlined):
             return op.expr([self.expr(child) for child in node.inputs], dict(node.attrs), node.dtype)
         return self.load(node)
 
@@ -310,7 +311,7 @@ def lower_map(lowering: Lowering, group: Group) -> None:
     ]
     exprs = [operands.expr(n) for n in stored]
     indexed = any(uses_index(n) for n in group.nodes)
-    natural = [lowering.access(n) for n in _full_inputs(group, shape)]
+    natural = [lowering.access(n) for n in _full_inputs(lowering.fused, group, shape)]
     order = tuple(range(len(shape))) if indexed else preferred_order(shape, natural)
     outputs = [lowering.result(n, order) for n in stored]
     if not indexed and outputs:
@@ -334,12 +335,13 @@ def lower_map(lowering: Lowering, group: Group) -> None:
     )
 
 
-def _full_inputs(group: Group, shape: Shape) -> list[Node]:
+def _full_inputs(fused: Fused, group: Group, shape: Shape) -> list[Node]:
     inside = set(group.nodes)
     return [
         c
         for n in group.nodes
-        for c in n.inputs
+        for child in n.inputs
+        for c in fused.read(child)
         if c not in inside and c.shape == shape and not is_constant(c) and not _constant_view(c)
     ]
 
@@ -348,58 +350,6 @@ def _constant_view(node: Node) -> bool:
     while node.op is not None and node.op.kind == "view":
         node = node.inputs[0]
     return is_constant(node)
-
-
-def lower_reduce(lowering: Lowering, group: Group) -> None:
-    """A reduction, with what feeds only it computed inside."""
-    anchor = group.anchor
-    assert anchor is not None
-    assert anchor.op is not None
-    source = anchor.inputs[0]
-    shape, dims = source.shape, anchor.attr("dims")
-    operands = Operands(lowering, group, shape)
-    expr = operands.expr(source)
-    out = lowering.result(anchor)
-    if math.prod(out.shape) == 0:
-        return
-    kind = REDUCTION[anchor.op.name]
-    if not operands.accesses or math.prod(shape) == 0:
-        operands.accesses.append(lowering.program.constant(np.zeros((), np.float32), "f32").broadcast(shape))
-    main = max(operands.accesses, key=lambda a: sum(1 for s in a.strides if s))
-    order = memory_order(shape, main.strides)
-    kept = [d for d in order if d not in dims and shape[d] != 1]
-    gone = [d for d in order if d in dims and shape[d] != 1] or list(dims)[:1]
-    # The reduced dimensions of the output do not move it.
-    out_strides = tuple(0 if d in dims else s for d, s in enumerate(out.strides))
-    everything = [a.strides for a in operands.accesses] + [out_strides]
-    inner_kept = bool(kept) and (not gone or order.index(kept[-1]) > order.index(gone[-1]))
-    if kind in ("argmax", "argmin"):
-        inner_kept = False
-    kept_extents, kept_strides = collapse(shape, everything, kept)
-    gone_extents, gone_strides = collapse(shape, everything, gone) if gone else ((1,), [(0,)] * len(everything))
-    if kind in ("argmax", "argmin") and len(gone_extents) != 1:
-        raise AssertionError("argmax reduces one dimension")
-    if inner_kept:
-        extents = (1, *kept_extents[:-1], *gone_extents, kept_extents[-1])
-        strides = [(0, *k[:-1], *g, k[-1]) for k, g in zip(kept_strides, gone_strides, strict=True)]
-        if len(kept_extents) > 1:
-            extents, strides = extents[1:], [s[1:] for s in strides]
-    else:
-        extents = (*kept_extents, *gone_extents)
-        strides = [(*k, *g) for k, g in zip(kept_strides, gone_strides, strict=True)]
-    result = ("red", anchor.dtype, 0)
-    stages: tuple[Any, ...] = (("reduce", kind, expr), ("store_row", 0, result))
-    count = len(operands.accesses)
-    loop_call(
-        lowering.program,
-        extents,
-        list(zip(operands.accesses, strides[:count], strict=True)),
-        [(out, strides[count])],
-        stages,
-        names(group.nodes),
-        reduced=len(gone_extents),
-        column=inner_kept,
-    )
 
 
 def lower_write(lowering: Lowering, group: Group) -> None:

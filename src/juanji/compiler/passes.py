@@ -153,6 +153,34 @@ def spell_out_short_sums(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> 
     return total
 
 
+def take_factors_out_of_sums(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    """The sum of a * b, where b is one number for each sum, is sum(a) * b; that of -a is -sum(a).
+
+    The gradients of a normalisation sum the same values with and without such a factor: then it is one sum.
+    """
+    if node.op is None or node.op.name != "sum" or inputs[0].op is None or node.dtype not in ("f32", "f64"):
+        return None
+    inner, dims = inputs[0], node.attr("dims")
+
+    def apply(name: str, *values: Node, **attrs: Any) -> Node:
+        op, given = TABLE[name], tuple(sorted(attrs.items()))
+        return graph.node(op, values, given, op.shape([v.spec for v in values], attrs), node.line)
+
+    def total(value: Node) -> Node:
+        summed = apply("sum", value, dims=dims)
+        return take_factors_out_of_sums(graph, summed, (value,)) or summed
+
+    name = inner.op.name if inner.op is not None else ""
+    if name == "neg":
+        return apply("neg", total(inner.inputs[0]))
+    if name == "mul":
+        for a, b in (inner.inputs, inner.inputs[::-1]):
+            single = len(b.shape) == len(a.shape) and all(b.shape[d] == 1 for d in dims)
+            if single and a.shape == inner.shape and a.spec.size > node.spec.size:
+                return apply("mul", total(a), b)
+    return None
+
+
 PASSES: tuple[tuple[str, Rule], ...] = (
     ("fold constants", fold_constants),
     ("drop identities", drop_identities),
@@ -160,6 +188,7 @@ PASSES: tuple[tuple[str, Rule], ...] = (
     ("work before scattering", work_before_scattering),
     ("convolve from maxima", convolve_from_maxima),
     ("spell out short sums", spell_out_short_sums),
+    ("take factors out of sums", take_factors_out_of_sums),
 )
 
 

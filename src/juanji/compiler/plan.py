@@ -337,8 +337,9 @@ def _last_uses(fused: Any, wanted: Sequence[Node]) -> dict[Node, int]:
 
     for position, group in enumerate(fused.groups):
         for node in group.nodes:
-            for child in node.inputs:
-                touch(child, position)
+            for given in node.inputs:
+                for child in fused.read(given):
+                    touch(child, position)
     end = len(fused.groups)
     for node in wanted:
         if node.op is not None and node.op.kind == "view" and not _shows_slot(node):

@@ -56,9 +56,9 @@ def _cut_grad_expr(args: Args, attrs: dict[str, Any], dtype: str) -> Any:
 
 
 hardtanh: Op = register(
-    Op("hardtanh", _arithmetic, "map", (lambda c: hardtanh_grad(c.g, c.x(0), **c.attrs),), ("0",), _cut_expr)
+    Op("hardtanh", _arithmetic, "map", (lambda c: hardtanh_grad(c.g, c.out, **c.attrs),), ("o",), _cut_expr)
 )
-#: (gradient, input) -> gradient where the input is inside of both bounds.
+#: (gradient, output of hardtanh) -> gradient where that is inside of both bounds, as the input is just then.
 hardtanh_grad: Op = register(
     Op(
         "hardtanh_grad",

@@ -92,7 +92,7 @@ _TABLE["relu_grad"] = lambda g, out: np.where(out <= 0, 0, g).astype(g.dtype)
 _TABLE["leaky_relu"] = lambda x, slope: np.where(x > 0, x, x * slope)
 _TABLE["leaky_relu_grad"] = lambda g, x, slope: np.where(x > 0, g, g * slope)
 _TABLE["hardtanh"] = lambda x, low, high: np.clip(x, low, high)
-_TABLE["hardtanh_grad"] = lambda g, x, low, high: np.where((x <= low) | (x >= high), 0, g).astype(g.dtype)
+_TABLE["hardtanh_grad"] = lambda g, out, low, high: np.where((out <= low) | (out >= high), 0, g).astype(g.dtype)
 _TABLE["silu"] = lambda x: x / (1 + np.exp(-x))
 _TABLE["silu_grad"] = lambda g, x: g / (1 + np.exp(-x)) * (1 + x / (1 + np.exp(x)))
 _TABLE["softplus"] = lambda x: np.logaddexp(0, x)
@@ -155,6 +155,11 @@ for _name, _function in {
 
 _TABLE["argmax"] = lambda x, dims: np.argmax(x, axis=dims[0], keepdims=True)
 _TABLE["argmin"] = lambda x, dims: np.argmin(x, axis=dims[0], keepdims=True)
+
+
+@_is("moments")
+def _moments(x: Array, dims: tuple[int, ...]) -> Array:
+    return np.stack([x.mean(dims, keepdims=True), x.var(dims, keepdims=True)])
 
 
 @_is("softmax")

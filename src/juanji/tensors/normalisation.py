@@ -15,6 +15,7 @@ from juanji.errors import ShapeError
 from juanji.gradmode import no_grad
 from juanji.ops import elementwise as ew
 from juanji.ops import pool
+from juanji.ops.moments import moments, part
 from juanji.spec import Shape, numbers, show
 from juanji.tensors import arithmetic as ar
 from juanji.tensors.base import need_same_dtype, need_tensor
@@ -42,9 +43,12 @@ def _per_channel(name: str, channels: int, **tensors: Any) -> None:
 
 def _moments(x: Any, dims: tuple[int, ...]) -> tuple[Any, Any, Any]:
     """(x less its mean, the mean, the variance with divisor n), each mean kept as dimensions of extent 1."""
-    mean = x.mean(dims, True)
-    centred = ew.sub(x, mean)
-    return centred, mean, ew.mul(centred, centred).mean(dims, True)
+    if not x.numel():
+        mean = x.mean(dims, True)
+        return ew.sub(x, mean), mean, mean
+    both = moments(x, dims=dims)
+    mean = part(both, 0)
+    return ew.sub(x, mean), mean, part(both, 1)
 
 
 def _enough(shape: Shape, count: int, what: str) -> None:
