@@ -120,6 +120,11 @@ def test_sums_and_products(gradcheck, name, dims):
     gradcheck(lambda x: ops.TABLE[name](x, dims=dims), random.uniform(0.5, 1.5, (2, 3, 4)), order=2)
 
 
+@pytest.mark.parametrize("dims", [(0,), (0, 2), (0, 1, 2)], ids=str)
+def test_moments(gradcheck, dims):
+    gradcheck(lambda x: ops.TABLE["moments"](x, dims=dims) ** 2, random.uniform(0.5, 1.5, (2, 3, 4)), order=2)
+
+
 def test_products_with_zeros(gradcheck):
     x = np.array([[0.0, 2.0, 3.0], [0.0, 0.0, 4.0], [1.0, 2.0, 5.0]])
     gradcheck(lambda x: x.prod(1), x, order=3)

@@ -512,6 +512,18 @@ def test_average_pooling(kernel_target, window, include_pad, divisor, dtype):
         np.testing.assert_allclose(kernel("avg_pool_grad", [g], x=shape, **attrs), expected, tolerance, 20 * tolerance)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_moments(kernel_target, dtype):
+    """Far from zero too, where a sum of squares less the square of the sum would have no digits left."""
+    tolerance = 8 * np.finfo(NUMPY[dtype]).eps
+    for i, (shape, dims) in enumerate([((3, 37), (1,)), ((4, 5, 6, 19), (0, 2, 3)), ((2, 3), (0, 1)), ((7, 0), (0,))]):
+        x = np.random.default_rng(i).uniform(1000, 1001, shape).astype(NUMPY[dtype])
+        expected = reference("moments", [x.astype(np.float64)], {"dims": dims})
+        got = kernel("moments", [x], dims=dims)
+        np.testing.assert_allclose(got[0], expected[0], tolerance)
+        np.testing.assert_allclose(got[1], expected[1], 1e-3 if dtype == "f32" else 1e-9)
+
+
 def test_tested_operations_are_all_of_them():
     """Whoever adds an operation adds its test: these names are looked for in the text of this file and its neighbour."""
     folder = Path(__file__).parent

@@ -71,9 +71,7 @@ def _takes(user: Node, node: Node) -> bool:
     return user.op.kind in ("reduce", "moments") and not user.op.name.startswith("arg")
 
 
-def _behind(
-    node: Node, user: Node, barriers: int, by_index: Mapping[int, Node], ancestors: Mapping[Node, int]
-) -> bool:
+def _behind(node: Node, user: Node, barriers: int, by_index: Mapping[int, Node], ancestors: Mapping[Node, int]) -> bool:
     """Whether a reader also depends on the node through something that is not elementwise."""
     between = ancestors[user] & barriers & ~((2 << node.index) - 1)
     while between:

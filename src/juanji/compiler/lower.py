@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from juanji.codegen.loops import LoopSpec
-from juanji.compiler.access import Access, collapse, dense, memory_order
+from juanji.compiler.access import Access, collapse, dense, memory_order, strides_in_order
 from juanji.compiler.fuse import Fused, Group, is_constant, uses_index
 from juanji.compiler.program import Program, Ref, ref
 from juanji.dtypes import BY_SHORT, encode
@@ -21,6 +21,9 @@ from juanji.target import Target
 
 #: Elements of one chunk of a loop: about 10 microseconds of work.
 CHUNK_ELEMENTS = 16384
+
+#: Elements of a value for which it is worth looking whether it can take the place of an operand.
+LARGE = 4096
 
 Expr = Any
 
@@ -133,8 +136,6 @@ class Lowering:
 
     def reordered(self, node: Node, access: Access, order: Sequence[int], name: str) -> Access:
         """The value densely in memory order `order`: itself, or a copy made once."""
-        from juanji.compiler.access import strides_in_order
-
         wanted = strides_in_order(access.shape, order)
         same = all(e == 1 or a == b for e, a, b in zip(access.shape, access.strides, wanted, strict=True))
         if same or math.prod(access.shape) == 0:
@@ -180,6 +181,24 @@ class Lowering:
                 if child is not slot and _views(child, slot):
                     return False
         return True
+
+    def in_place(self, node: Node, order: Sequence[int], operands: Sequence[Access]) -> Access | None:
+        """The memory of an operand that is read for the last time, at the very position where `node` is written."""
+        if node in self.targets or node.spec.size < LARGE:
+            return None
+        wanted = strides_in_order(node.shape, order)
+        for access in operands:
+            buffer = access.buffer
+            if buffer.kind != "arena" or access.dtype != node.dtype or not access.covers_buffer():
+                continue
+            if access.shape != node.shape or access.strides != wanted:
+                continue
+            if any(other != access for other in operands if other.buffer is buffer):
+                continue
+            if all(self.last_use.get(n, -1) <= self.position for n, a in self.where.items() if a.buffer is buffer):
+                self.where[node] = access
+                return access
+        return None
 
     def overwritable(self, node: Node, base: Node) -> Access | None:
         """The memory of `base`, where `node` may change it in place because nobody needs the old value any more."""
@@ -313,7 +332,10 @@ def lower_map(lowering: Lowering, group: Group) -> None:
     indexed = any(uses_index(n) for n in group.nodes)
     natural = [lowering.access(n) for n in _full_inputs(lowering.fused, group, shape)]
     order = tuple(range(len(shape))) if indexed else preferred_order(shape, natural)
-    outputs = [lowering.result(n, order) for n in stored]
+    outputs: list[Access] = []
+    for n in stored:
+        free = [a for a in operands.accesses if all(a.buffer is not o.buffer for o in outputs)]
+        outputs.append((None if indexed else lowering.in_place(n, order, free)) or lowering.result(n, order))
     if not indexed and outputs:
         order = memory_order(shape, outputs[0].strides)
     if math.prod(shape) == 0:

@@ -207,7 +207,9 @@ def run(graph: Graph, outputs: list[Node]) -> list[Node]:
 
 def _rewrite(graph: Graph, outputs: list[Node], rule: Rule) -> list[Node]:
     changed: dict[Node, Node] = {}
-    for node in reachable(outputs):
+    # In the order in which they were made: new nodes are numbered in this order, and numbers decide what runs first. A
+    # weight's gradient that runs long after its layer's keeps the layer's values in memory.
+    for node in sorted(reachable(outputs), key=lambda n: n.index):
         inputs = tuple(changed[i] for i in node.inputs)
         better = rule(graph, node, inputs)
         if better is None:
