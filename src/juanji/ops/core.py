@@ -67,8 +67,8 @@ class Op:
     Attributes:
         name: as in `docs/` and in printed graphs.
         shape: shape and element type of the output; raises whole-sentence errors.
-        kind: the lowering: "map" (elementwise), "reduce", "moments", "rows", "contract", "window", "patches" (windows as
-            an array), "table" (gather and scatter), "scan", "view", "write", "copy", "source" (no inputs) or "host"
+        kind: the lowering: "map" (elementwise), "reduce", "moments", "rows", "contract", "window", "patches" (windows
+            as an array), "table" (gather and scatter), "scan", "view", "write", "copy", "source" (no inputs) or "host"
             (NumPy; refused inside a capture).
         grads: for each input a formula, or None where no gradient flows.
         needs: for each input, what its formula reads: digits name inputs, "o" the output.
