@@ -190,7 +190,8 @@ class Compiled:
                     writes.append((i, final))
                     written.append(i)
         self._check_sharing(capture, leaves)
-        plan = build(capture.graph, nodes, writes, keep_arena=True)
+        steady = [i for i, slot in enumerate(capture.slots) if slot.kind == "tensor" and i not in written]
+        plan = build(capture.graph, nodes, writes, keep_arena=True, steady=steady)
         self.traces += 1
         return Entry(capture, plan, results, out_tree, gradients, written, signature, fixed), cleared
 

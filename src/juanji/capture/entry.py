@@ -16,6 +16,7 @@ from juanji.config import shared
 from juanji.dtypes import BY_SHORT
 from juanji.errors import CaptureError
 from juanji.ops.core import Op
+from juanji.runtime import memory
 from juanji.spec import Spec
 from juanji.tape import Function
 from juanji.tensors.base import Storage, TensorBase, Var, fresh, view, wrap
@@ -140,6 +141,8 @@ class Entry:
         ]
         self.written_fixed = [i for i, _ in self.fixed if i in marked]
         self.fixed_storages: list[Storage] = []
+        self.steady: list[Storage] = []
+        self.foreign = False
         self.apart: list[tuple[int, set[Storage]]] = []
         self.scalar_view: Any = memoryview(self.scalars)  # type: ignore[arg-type]
         count = len(plan.outputs) - len(gradients)
@@ -164,6 +167,8 @@ class Entry:
             self.pointers[i] = var.storage.ptr
         storages = dict(self.fixed)
         self.fixed_storages = [storages[i].storage for i in self.written_fixed]
+        self.steady = [var.storage for i, var in self.fixed if i not in self.written_fixed] if self.plan.steady else []
+        self.foreign = any(not _own_memory(storage) for storage in self.steady)
         # An argument may not share memory with an outer tensor if either is written.
         fixed, written = {var.storage for _, var in self.fixed}, set(self.fixed_storages)
         forbidden = [(at, fixed if at in self.written_arguments else written) for _, at in self.arguments]
@@ -208,7 +213,7 @@ class Entry:
             if gradients:
                 self._gradient_memory()
             results += self.grad_pointers
-        self.plan.run(pointers, results)
+        self.plan.run(pointers, results, self._stamp() if self.steady else None)
         for storage in self.fixed_storages:
             storage.version += 1
         for at in self.written_arguments:
@@ -224,6 +229,20 @@ class Entry:
         if self.tree is None:
             return self._leaf(self.results[0], storages, leaves)
         return unflatten(self.tree, iter([self._leaf(r, storages, leaves) for r in self.results]))
+
+    def _stamp(self) -> Any:
+        """What changes when somebody writes to a tensor that the step only reads; None where that cannot be seen.
+
+        Writes through a NumPy array are not counted: as long as there is one, its values may be new at each call.
+        """
+        stamp: list[int] = [self.epoch]
+        if self.foreign:
+            return None
+        for storage in self.steady:
+            if (storage.shown or not storage.pooled) and memory.holders(storage.array) > 1:
+                return None
+            stamp += (storage.version, storage.shown)
+        return stamp
 
     def _gradient_memory(self) -> None:
         """Says where gradients go: memory of the plan's own, unless somebody holds what an earlier replay put there.
@@ -275,6 +294,12 @@ class Entry:
 
 _BORDER_LEAF = Var(Storage(np.zeros(1, np.float32), (), BY_SHORT["f32"]), (), True)
 _BORDER_EDGES = (_BORDER_LEAF,)
+
+
+def _own_memory(storage: Storage) -> bool:
+    """Whether the memory is a NumPy array's or the allocator's: whoever else sees it is counted."""
+    owner = None if storage.array is None else storage.array.base
+    return storage.pooled or owner is None or (type(owner) is np.ndarray and bool(owner.flags.owndata))
 
 
 def storage_of(slot: Slot, leaves: Sequence[Any]) -> Storage:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from juanji.compiler.join import join_loops
 from juanji.compiler.lower import Lowering
 from juanji.compiler.poison import poisoned
 from juanji.compiler.program import Call, Program, Ref
+from juanji.compiler.steady import kept_buffers, steady_first
 from juanji.config import debug_level
 from juanji.graph import Graph, Node
 from juanji.runtime import jit, memory
@@ -49,6 +50,8 @@ class Plan:
         calls: the kernel calls, for people and tests.
         outputs: what `run` returns memory for.
         arena_bytes: size of the arena.
+        steady: how many of the calls, the first ones, depend on nothing but inputs that the plan's user says are mostly
+            the same. What they make is kept from run to run.
     """
 
     target: Target
@@ -56,6 +59,7 @@ class Plan:
     outputs: list[Output]
     arena_bytes: int
     keep_arena: bool
+    steady: int = 0
     _args: Any = None
     _table: Any = None
     _slot_patches: list[list[tuple[int, int]]] = field(default_factory=list)
@@ -66,12 +70,13 @@ class Plan:
     _last_results: list[int] = field(default_factory=list)
     _arena: Any = None
 
-    def run(self, pointers: list[int], results: list[int]) -> None:
+    def run(self, pointers: list[int], results: list[int], stamp: Any = None) -> None:
         """Runs the plan.
 
         Args:
             pointers: address of each input slot.
             results: address of the memory for each output.
+            stamp: equal to that of the last run only if the steady inputs have not changed since; None if unknown.
         """
         with self._schedule.lock:
             args = self._view
@@ -93,6 +98,10 @@ class Plan:
                             for place, offset in patches[i]:
                                 args[place] = pointer + offset
                             last[i] = pointer
+            if self._prologue is not None and (stamp is None or stamp != self._stamp):
+                self._stamp = None  # for as long as Ctrl-C may come in between
+                self._prologue.run()
+                self._stamp = stamp
             if self.keep_arena or not self.arena_bytes:
                 self._schedule.run()
                 return
@@ -105,6 +114,8 @@ class Plan:
     def describe(self) -> str:
         """The kernel calls, one a line."""
         lines = [f"plan of {len(self.calls)} kernel calls, arena {self.arena_bytes:,} bytes"]
+        if self.steady:
+            lines[0] += f"; the first {self.steady} run only when what they read has changed"
         lines += [
             f"  {i:3} {type(c.spec).__name__:14} {c.chunks:5} chunks  {c.label}" for i, c in enumerate(self.calls)
         ]
@@ -126,7 +137,7 @@ class Plan:
     def link(self) -> None:
         """Compiles the kernels and lays out arguments."""
         flat: list[int] = []
-        places = _place(self.calls)
+        places = _place(self.calls, self.steady)
         self.arena_bytes = places.size
         base = 0
         if self.keep_arena:
@@ -156,10 +167,14 @@ class Plan:
         self._table_address = self._table.__array_interface__["data"][0]
         self._run = runner(self.target)
         if self.keep_arena and debug_level() >= 4:
-            ends = [(places.last[b], at, b.nbytes) for b, at in places.offset.items()]
+            kept = kept_buffers(self.calls, self.steady)
+            ends = [(places.last[b], at, b.nbytes) for b, at in places.offset.items() if b not in kept]
             self._run = poisoned(self._run, self._arena, ends, self._table_address, self._table.strides[0])
         shareable = self._run is runner(self.target)  # what poisons must see every kernel
-        self._schedule = Schedule(self._run, self._table, len(rows), self.target, shareable)
+        steady = self.steady
+        self._schedule = Schedule(self._run, self._table[steady:], len(rows) - steady, self.target, shareable)
+        if steady:
+            self._prologue = Schedule(self._run, self._table[:steady], steady, self.target, shareable)
         self._last = [-1] * len(self._slot_patches)
         self._last_results = [-1] * len(self._output_patches)
         patched = [*self._slot_patches, *self._output_patches]
@@ -189,6 +204,8 @@ class Plan:
     _few: list[tuple[int, int, int]] | None = None
     _view: Any = None
     _schedule: Any = None
+    _prologue: Any = None
+    _stamp: Any = None
     _table_address: int = 0
     _run: Any = None
 
@@ -202,8 +219,9 @@ class Placement:
     last: dict[Buffer, int]
 
 
-def _place(calls: list[Call]) -> Placement:
+def _place(calls: list[Call], steady: int) -> Placement:
     """Places arena buffers so that those alive at the same time do not overlap: the largest first, lowest fit."""
+    kept = kept_buffers(calls, steady)
     first: dict[Buffer, int] = {}
     last: dict[Buffer, int] = {}
     for i, call in enumerate(calls):
@@ -211,6 +229,8 @@ def _place(calls: list[Call]) -> Placement:
             if buffer.kind == "arena":
                 first.setdefault(buffer, i)
                 last[buffer] = i
+                if buffer in kept:
+                    first[buffer], last[buffer] = 0, len(calls)
     placed: list[tuple[int, int, Buffer]] = []
     offsets: dict[Buffer, int] = {}
     total = 0
@@ -235,6 +255,7 @@ def build(
     writes: Sequence[tuple[int, Node]],
     keep_arena: bool,
     optimise: bool = True,
+    steady: Collection[int] = (),
 ) -> Plan:
     """Compiles a graph.
 
@@ -243,6 +264,7 @@ def build(
         writes: (slot, value): donated inputs and what they become.
         keep_arena: whether the plan owns its arena, or takes memory for each run.
         optimise: whether the graph's passes run (a plan of one op has nothing to rewrite).
+        steady: inputs that are mostly the same at the next run, as the weights of a network that is not trained are.
     """
     target = current()
     wanted = [*outputs, *(node for _, node in writes)]
@@ -285,7 +307,8 @@ def build(
         lowering.copy(source, access, "copy out")
     if optimise:
         join_loops(program)
-    plan = Plan(target, program.calls, described, 0, keep_arena)
+    first = steady_first(program, steady) if steady and keep_arena else 0
+    plan = Plan(target, program.calls, described, 0, keep_arena, first)
     plan._slot_patches = [[] for _ in graph.slots]
     plan._output_patches = [[] for _ in described]
     plan.link()

@@ -45,7 +45,7 @@ class Storage:
     Attributes:
         array: the memory as a flat array; None for a value of a capture.
         pooled: whether the memory came from the allocator.
-        shown: whether a NumPy array has been made over the memory.
+        shown: how often a NumPy array has been made over the memory.
         ptr: address of the first element.
         shape: of the whole.
         version: grows with every write.
@@ -58,7 +58,7 @@ class Storage:
         self, array: NDArray[Any] | None, shape: Shape, dtype: DType, capture: Any = None, pooled: int = 0
     ) -> None:
         self.array, self.shape, self.dtype, self.capture = array, shape, dtype, capture
-        self.pooled, self.shown = pooled != 0, False
+        self.pooled, self.shown = pooled != 0, 0
         self.ptr: int = pooled or (0 if array is None else array.__array_interface__["data"][0])
         self.version = 0
 
@@ -541,7 +541,6 @@ def as_array(tensor: Any) -> NDArray[Any]:
             "a value is read while the step is being traced",
             "pass it as an argument, or read it outside the step",
         )
-    storage.shown = True
     if tensor.dtype.short == "bf16":
         return decode(raw_array(tensor), tensor.dtype)  # type: ignore[no-any-return]
     return raw_array(tensor)
@@ -550,6 +549,7 @@ def as_array(tensor: Any) -> NDArray[Any]:
 def raw_array(tensor: Any) -> NDArray[Any]:
     """The memory as an array of what is stored: of bfloat16 the bits."""
     storage = tensor._var.storage
+    storage.shown += 1
     if not tensor.shape and not tensor.offset:
         return np.ndarray((), tensor.dtype.numpy, storage.array.data)
     item = tensor.dtype.itemsize
