@@ -228,6 +228,7 @@ class _Fuser:
     def _join_siblings(self) -> None:
         """Reductions of the same dimensions that read a value of full shape in common become one loop."""
         homes: dict[object, list[Group]] = defaultdict(list)
+        needs = {group: self._needs(group) for group in self.groups}
         for group in list(self.groups):
             anchor = group.anchor
             if group.kind != "reduce" or anchor is None or anchor.op is None or anchor.op.name.startswith("arg"):
@@ -235,7 +236,7 @@ class _Fuser:
             source = anchor.inputs[0]
             for value in self._full_values(group, source.shape):
                 key = (value, source.shape, source.dtype, anchor.dtype, anchor.attr("dims"))
-                home = next((h for h in homes[key] if self._independent(h, group)), None)
+                home = next((h for h in homes[key] if _independent(h, group, needs)), None)
                 if home is None:
                     homes[key].append(group)
                     continue
@@ -244,6 +245,11 @@ class _Fuser:
                     self.group_of[node] = home
                 home.siblings += group.anchors
                 self.groups.remove(group)
+                needs[home] |= needs.pop(group)
+                for others in needs.values():
+                    if group in others:
+                        others.remove(group)
+                        others.add(home)
                 break
 
     def _full_values(self, group: Group, shape: tuple[int, ...]) -> list[Node]:
@@ -256,21 +262,6 @@ class _Fuser:
             elif child not in inside and child.shape == shape and child not in found:
                 found.append(child)
         return found
-
-    def _independent(self, first: Group, second: Group) -> bool:
-        """Whether neither group needs the other's results, directly or through other groups."""
-        if first is second:
-            return False
-        for start, goal in ((first, second), (second, first)):
-            seen, stack = {start}, [start]
-            while stack:
-                for group in self._needs(stack.pop()):
-                    if group is goal:
-                        return False
-                    if group not in seen:
-                        seen.add(group)
-                        stack.append(group)
-        return True
 
     def _ordered(self) -> list[Group]:
         """Groups after what they need; otherwise in the order in which their last node was made."""
@@ -291,3 +282,19 @@ class _Fuser:
                 stack2.append((group, True))
                 stack2.extend((g, False) for g in sorted(needs[group], key=lambda g: -g.result.index) if g not in done)
         return order
+
+
+def _independent(first: Group, second: Group, needs: dict[Group, set[Group]]) -> bool:
+    """Whether neither group needs the other's results, directly or through other groups."""
+    if first is second:
+        return False
+    for start, goal in ((first, second), (second, first)):
+        seen, stack = {start}, [start]
+        while stack:
+            for group in needs[stack.pop()]:
+                if group is goal:
+                    return False
+                if group not in seen:
+                    seen.add(group)
+                    stack.append(group)
+    return True

@@ -14,8 +14,9 @@ def join_loops(program: Program) -> None:
     """Moves each elementwise call down to a later one of the same kernel, where nothing in between depends on it."""
     calls = program.calls
     joined: list[list[Call]] = []
+    touched = {id(call): frozenset(call.buffers()) for call in calls}
     for call in calls:
-        home = _home(call, joined)
+        home = _home(call, joined, touched)
         if home is None:
             joined.append([call])
         else:
@@ -24,23 +25,22 @@ def join_loops(program: Program) -> None:
     program.calls = [group[0] if len(group) == 1 else _many(group) for group in joined]
 
 
-def _home(call: Call, joined: list[list[Call]]) -> int | None:
+def _home(call: Call, joined: list[list[Call]], touched: dict[int, frozenset[Buffer]]) -> int | None:
     """The last group of the same kernel that can be moved down to `call` and does not itself touch what it touches."""
     if not isinstance(call.spec, LoopSpec) or call.spec.reduced:
         return None
+
+    def depend(a: Call, b: Call) -> bool:
+        return not (a.writes.isdisjoint(touched[id(b)]) and b.writes.isdisjoint(touched[id(a)]))
+
     for i in range(len(joined) - 1, -1, -1):
         group = joined[i]
         # Their texts too: 0.0 and -0.0 are equal, but not the same constant.
         if group[0].spec == call.spec and repr(group[0].spec) == repr(call.spec):
-            apart = all(not _depend(c, call) for c in group)
-            free = all(not _depend(c, later) for c in group for between in joined[i + 1 :] for later in between)
+            apart = all(not depend(c, call) for c in group)
+            free = all(not depend(c, later) for c in group for between in joined[i + 1 :] for later in between)
             return i if apart and free else None
     return None
-
-
-def _depend(a: Call, b: Call) -> bool:
-    touched_a, touched_b = set(a.buffers()), set(b.buffers())
-    return bool(a.writes & touched_b or b.writes & touched_a)
 
 
 def _many(group: list[Call]) -> Call:
