@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from juanji.compiler import lower_depthwise, lower_planar, lower_weight_grad
-from juanji.compiler.access import Access
+from juanji.compiler import lower_depthwise, lower_phases, lower_planar, lower_weight_grad
+from juanji.compiler.access import Access, channels_last
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering
 from juanji.compiler.lower_contract import Tables, emit, image, image_result, matrix_product, packed
@@ -57,6 +57,7 @@ def _slide(
     reduce: int,
     columns: int,
     flipped: bool,
+    own: Access | None = None,
 ) -> None:
     """A kernel slid over `x`: the forward convolution, or the input gradient over the output's gradient.
 
@@ -65,10 +66,11 @@ def _slide(
         weights: viewed as [group, kd, kh, kw, reduced channels, columns], kw reversed if `flipped`.
         spans: of each dimension, of outputs with equal taps.
         reduce: channels reduced over in one group.
+        own: where the result goes, if not to the group's.
     """
     anchor = group.anchor
     assert anchor is not None
-    own = image_result(lowering, group.result)
+    own = own or image_result(lowering, group.result)
     c = lifted(own)
     kd, kh, kw = g.kernel
     panels, panel, per_group = packed(
@@ -176,12 +178,28 @@ def _input_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
         places = (lifted(lowering.access(n), 4) for n in (g_node, w_node))
         lower_planar.input_gradient(lowering, group, g.plane(), *places)
         return
-    dy, w = lifted(image(lowering, g_node)), _weight_view(lowering.access(w_node), g.groups)
+    dy, w = lifted(image(lowering, g_node)), lifted(lowering.access(w_node))
+    if lower_phases.suits(lowering, g, anchor.dtype):
+        small, joint = lower_phases.joint(lowering, g, w)
+        shape = (g.images, small.ins, *small.size)
+        side_by_side = lowering.program.buffer(shape, anchor.dtype, channels_last(5))
+        _input_grad_of(lowering, Group(anchor, [anchor], group.mask), small, dy, joint, side_by_side)
+        result = lifted(lowering.result(anchor, channels_last(len(anchor.shape))))
+        lower_phases.between(lowering, g, side_by_side, result)
+        lower_weight_grad.finish_separately(lowering, group, anchor)
+    else:
+        _input_grad_of(lowering, group, g, dy, w)
+
+
+def _input_grad_of(
+    lowering: Lowering, group: Group, g: Geometry, dy: Access, w: Access, own: Access | None = None
+) -> None:
+    w = _weight_view(w, g.groups)
     swapped = replace(
         w, shape=(*w.shape[:4], w.shape[5], w.shape[4]), strides=(*w.strides[:4], w.strides[5], w.strides[4])
     )
     spans = [backward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in range(3)]
-    _slide(lowering, group, g, dy, _flip(swapped, [3]), spans, g.outs, g.ins, flipped=True)
+    _slide(lowering, group, g, dy, _flip(swapped, [3]), spans, g.outs, g.ins, flipped=True, own=own)
 
 
 def _weight_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
