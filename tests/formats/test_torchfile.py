@@ -151,6 +151,7 @@ BAD = {
     "wide stride": (tensor((2, 3), (2**60, 1)), "reaches to"),
     "repeated": (tensor((2**40,), (0,)), "tensors would take"),
     "repeated twice": (b"(" + tensor((2**22,), (0,)) * 12 + b"t", "tensors would take"),
+    "without end": (tensor((2**61,) * 30, (0,) * 30), "has the shape"),
     "many dimensions": (tensor((1,) * 40, (1,) * 40), "40 sizes"),
     "strides": (tensor((2, 3), (1,)), "2 sizes and 1 strides"),
 }  # fmt: skip
@@ -334,6 +335,7 @@ def test_what_torch_saves(tmp_path, new, protocol):
         "views": [base, base[1], base[:, ::2], base.permute(2, 0, 1), base.expand(2, 2, 3, 4), base[..., :0]],
         "kinds": [torch.arange(-2, 5).to(getattr(torch, kind)) for kind in kinds],
         "scalar": torch.tensor(3.5),
+        "half scalar": torch.tensor(3.5).bfloat16(),
         "empty": torch.zeros(0, 3),
         "plain": [None, True, -1, 2**40, 1.5, "卷积", b"bytes", (1, (2,)), {3: "x"}, OrderedDict(a=1)],
         "shape": torch.Size([2, 3]),

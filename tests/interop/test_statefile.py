@@ -48,6 +48,30 @@ def test_nested_state_round_trip(tmp_path):
     assert os.listdir(tmp_path) == ["state.safetensors"]
 
 
+def test_half_precision(tmp_path):
+    state = {
+        "h": jj.ones(2, 3).half(),
+        "b": jj.arange(5).to(jj.bfloat16),
+        "c": jj.tensor(2.5).to(jj.bfloat16),
+        "卷": jj.ones(1),
+    }
+    save(state, tmp_path / "x")
+    loaded = load(tmp_path / "x")
+    assert [loaded[n].dtype for n in state] == [state[n].dtype for n in state]
+    assert loaded["b"].float().tolist() == [0, 1, 2, 3, 4]
+    assert loaded["c"].float().item() == 2.5
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file, save_file
+
+    theirs = load_file(tmp_path / "x")
+    assert theirs["b"].dtype is torch.bfloat16
+    assert theirs["b"].tolist() == [0, 1, 2, 3, 4]
+    save_file({"a": torch.ones(2, 0, 3).bfloat16(), "b": theirs["b"] * 2}, tmp_path / "y")
+    loaded = load(tmp_path / "y")
+    assert tuple(loaded["a"].shape) == (2, 0, 3)
+    assert loaded["b"].float().tolist() == [0, 2, 4, 6, 8]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"])
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (2, 3), (2, 0, 3)])
 def test_every_dtype_and_shape(tmp_path, dtype, shape):
@@ -157,7 +181,7 @@ def raw(header: bytes, body: bytes = b"") -> bytes:
         raw(b'{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}', bytes(8)),
         raw(b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}', bytes(8)),
         raw(b'{"a":{"dtype":"X99","shape":[2],"data_offsets":[0,8]}}', bytes(8)),
-        raw(b'{"a":{"dtype":"BF16","shape":[4],"data_offsets":[0,8]}}', bytes(8)),
+        raw(b'{"a":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}}', bytes(8)),
         raw(b'{"__metadata__":{"juanji":"{not json"}}'),
         raw(b'{"__metadata__":{"juanji":"NaN"}}'),
         raw(json.dumps({"__metadata__": {"juanji": "[" * 100_000}}).encode()),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from juanji.errors import DataError
-from juanji.formats.torchfile import is_torch
+from juanji.formats.torchfile import BFloat16, is_torch
 from juanji.runtime.system import replace_durably
 
 #: The metadata key under which Juanji keeps its own JSON.
@@ -22,7 +22,8 @@ KEY = "juanji"
 #: The header is JSON that names every tensor; this is far more than any model needs.
 LARGEST_HEADER = 16 * 2**20
 
-Arrays = dict[str, NDArray[Any]]
+#: By name: NumPy's arrays, and `BFloat16` for what NumPy lacks.
+Arrays = dict[str, Any]
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
@@ -53,7 +54,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         raise
 
 
-def write(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], description: object) -> None:
+def write(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any] | BFloat16], description: object) -> None:
     """Writes arrays and a JSON description as one .safetensors file, whole or not at all.
 
     Raises:
@@ -68,7 +69,8 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], desc
     except ValueError as error:
         raise TypeError(f"cannot be written as JSON: {error}") from error
     # The library copies raw memory, so arrays have to be contiguous; ascontiguousarray makes 0-d ones 1-d.
-    plain = {name: np.array(value, order="C") for name, value in arrays.items()}
+    halves = {name for name, value in arrays.items() if isinstance(value, BFloat16)}
+    plain = {n: np.array(v.bits if isinstance(v, BFloat16) else v, order="C") for n, v in arrays.items()}
     for name, value in plain.items():
         if value.dtype.kind not in "biuf":
             raise TypeError(f"{name!r} has the type {value.dtype}, which a .safetensors file can't hold")
@@ -76,7 +78,29 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], desc
         content = safetensors.numpy.save(plain, metadata={KEY: text})
     except (safetensors.SafetensorError, KeyError) as error:
         raise TypeError(f"cannot be written as .safetensors: {error}") from error
-    write_whole(path, content)
+    write_whole(path, _marked(content, halves) if halves else content)
+
+
+def _marked(content: bytes, halves: set[str]) -> bytes:
+    """A file's content with the type of some of its arrays, written as uint16, named as what it is: bfloat16."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    for name in halves:
+        header[name]["dtype"] = "BF16"
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+
+
+def _bits(where: str, name: str) -> BFloat16:
+    """An array of bfloat16 out of a file whose header is known to be right."""
+    with open(where, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(size))[name]
+        begin, end = entry["data_offsets"]
+        file.seek(8 + size + begin)
+        bits = np.frombuffer(bytearray(file.read(end - begin)), "<u2")
+    return BFloat16(bits.reshape(entry["shape"]))
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Arrays, Any]:
@@ -97,7 +121,8 @@ def read(path: str | os.PathLike[str]) -> tuple[Arrays, Any]:
         with safetensors.safe_open(where, framework="numpy") as file:
             metadata = file.metadata() or {}
             for name in file.keys():  # noqa: SIM118 (not a dict: it cannot be iterated itself)
-                arrays[name] = file.get_tensor(name)
+                half = file.get_slice(name).get_dtype() == "BF16"
+                arrays[name] = _bits(where, name) if half else file.get_tensor(name)
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{where!r} is not a whole .safetensors file: {reason}") from error

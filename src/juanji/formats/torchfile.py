@@ -31,7 +31,7 @@ _MAGIC_BYTES = b"\x8a\x0a" + MAGIC.to_bytes(10, "little")
 #: More dimensions than NumPy has room for in all versions.
 _MOST_DIMENSIONS = 32
 #: Deeper nesting, or more values with repetitions counted, is no state that anyone wrote.
-_DEEPEST, _MOST_VALUES = 64, 10_000_000
+_DEEPEST, _MOST_VALUES = 64, 2_000_000
 #: Pickles of the older format are not set apart from the weights behind them; this is far more than they need.
 _LARGEST_PICKLE = 256 << 20
 
@@ -60,6 +60,12 @@ class BFloat16:
     """A tensor of bfloat16, which NumPy lacks: its bits as uint16."""
 
     bits: NDArray[np.uint16]
+    dtype = dtypes.bfloat16
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's."""
+        return self.bits.shape
 
     def wide(self) -> NDArray[np.float32]:
         """The same numbers as float32, exactly.
@@ -67,7 +73,7 @@ class BFloat16:
         >>> BFloat16(np.array([0x3F80], np.uint16)).wide()
         array([1.], dtype=float32)
         """
-        return (self.bits.astype(np.uint32) << 16).view(np.float32)
+        return np.asarray(self.bits.astype(np.uint32) << 16).view(np.float32)  # 0-d too
 
 
 @dataclass
@@ -196,6 +202,8 @@ class _Reader:
             raise PickleError("a tensor in it has hooks")
         if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
             raise PickleError(f"a tensor in it has {len(shape)} sizes and {len(strides)} strides")
+        if math.prod(shape) >= 2**62:
+            raise PickleError(f"a tensor in it has the shape {shown(shape)}")
         last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
         if (math.prod(shape) and last >= storage.count) or offset > storage.count:
             raise PickleError(

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-#: A checkpoint with ten thousand tensors has half a million instructions.
-MOST_INSTRUCTIONS = 4_000_000
+#: A checkpoint with ten thousand tensors has 400,000 instructions.
+MOST_INSTRUCTIONS = 2_000_000
 #: Bytes of an integer; the magic number of PyTorch's files has ten.
 LONGEST_INTEGER = 16
 #: Sizes and strides of a tensor are short; longer tuples are not hashed, and not shown.

@@ -90,11 +90,7 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
     """A state with arrays in place of tensors, the same array for the same tensor."""
     if isinstance(value, Tensor):
         if id(value) not in seen:
-            plain = value.detach()
-            if plain.dtype is bfloat16:
-                seen[id(value)] = torchfile.BFloat16(encode(plain.to(float32).numpy(), bfloat16))
-            else:
-                seen[id(value)] = plain.numpy()
+            seen[id(value)] = _array(value)
         return seen[id(value)]
     if isinstance(value, Mapping):
         return {key: _plain(item, seen) for key, item in value.items()}
@@ -106,11 +102,7 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
 
 def _tensors(value: Any, seen: dict[int, Any], path: str | os.PathLike[str]) -> Any:
     """What a PyTorch file holds with tensors in place of arrays, the same tensor for the same array."""
-    if isinstance(value, torchfile.BFloat16):
-        if id(value) not in seen:
-            seen[id(value)] = from_numpy(value.wide()).to(bfloat16)
-        return seen[id(value)]
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, torchfile.BFloat16)):
         if id(value) not in seen:
             seen[id(value)] = _tensor(value, "a tensor", path)
         return seen[id(value)]
@@ -125,8 +117,18 @@ def _tensors(value: Any, seen: dict[int, Any], path: str | os.PathLike[str]) -> 
     return value
 
 
+def _array(tensor: Tensor) -> Any:
+    """A tensor's values as a file keeps them."""
+    plain = tensor.detach()
+    if plain.dtype is bfloat16:
+        return torchfile.BFloat16(encode(plain.to(float32).numpy(), bfloat16))
+    return plain.numpy()
+
+
 def _tensor(array: Any, name: str, path: str | os.PathLike[str]) -> Tensor:
     try:
+        if isinstance(array, torchfile.BFloat16):
+            return from_numpy(array.wide()).to(bfloat16)
         return from_numpy(array)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name!r} in {str(path)!r} cannot be a tensor: {error}") from error
@@ -145,7 +147,7 @@ class _Writer:
         if len(at) > _DEEPEST:
             raise TypeError(f"{where} is nested more than {_DEEPEST} deep")
         if isinstance(value, Tensor):
-            return {"tensor": self._name(value, value.detach().numpy(), at)}
+            return {"tensor": self._name(value, _array(value), at)}
         if isinstance(value, np.ndarray):
             return {"array": self._name(value, value, at)}
         if isinstance(value, np.generic):
