@@ -36,7 +36,17 @@ from juanji.runtime.schedule import set_threads as _set_threads
 from juanji.runtime.team import threads as _threads
 from juanji.tensors import *  # noqa: F403
 from juanji.tensors import __all__ as _tensor_names
-from juanji.tensors.formats import channels_last, channels_last_3d, contiguous_format, finfo, iinfo, preserve_format
+from juanji.tensors.formats import (
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    finfo,
+    iinfo,
+    layout,
+    memory_format,
+    preserve_format,
+    strided,
+)
 from juanji.version import __version__
 from juanji.visual.arithmetic import plot_arithmetic
 from juanji.visual.figures import show, show_feature_maps, show_filters
@@ -140,5 +150,6 @@ __all__ = [
     "utils",
     "zoo",
 ]  # fmt: skip
-__all__ += ["channels_last", "channels_last_3d", "contiguous_format", "finfo", "iinfo", "preserve_format"]
+__all__ += ["channels_last", "channels_last_3d", "contiguous_format", "finfo", "iinfo", "layout", "memory_format"]
+__all__ += ["preserve_format", "strided"]
 __all__ += _tensor_names

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self, overload
 
 from juanji import config
-from juanji.dtypes import DType, as_dtype, float32, float64
+from juanji.dtypes import DType, as_dtype, bfloat16, float16, float32, float64
 from juanji.nn import _state, hooks
 from juanji.nn.hooks import Hook, RemovableHandle
 from juanji.nn.notebook import module_html
@@ -493,6 +493,18 @@ class Module:
     def double(self) -> Self:
         """Convert floating-point parameters and buffers to float64."""
         return self._convert(float64)
+
+    def half(self) -> Self:
+        """Convert floating-point parameters and buffers to float16."""
+        return self._convert(float16)
+
+    def bfloat16(self) -> Self:
+        """Convert floating-point parameters and buffers to bfloat16."""
+        return self._convert(bfloat16)
+
+    def type(self, dst_type: DType) -> Self:
+        """Convert parameters and buffers to `dst_type`, which must be a floating-point type: as `to(dst_type)`."""
+        return self.to(as_dtype(dst_type))
 
     def cpu(self) -> Self:
         """Do nothing: a module is always on the CPU."""

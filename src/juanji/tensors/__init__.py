@@ -9,10 +9,12 @@ from juanji.gradmode import (
     set_grad_enabled,
 )
 from juanji.tape import Handle
+from juanji.tensors import conveniences as _conveniences
 from juanji.tensors import eager as _eager
 from juanji.tensors import library as _library
 from juanji.tensors.adaptive import adaptive_avg_pool1d, adaptive_max_pool1d
 from juanji.tensors.base import TensorBase
+from juanji.tensors.conveniences import *  # noqa: F403
 from juanji.tensors.convolution import (
     conv1d,
     conv2d,
@@ -118,5 +120,5 @@ __all__ = [
 __all__ += ["batch_norm", "cosine_similarity", "group_norm", "instance_norm", "layer_norm", "pairwise_distance"]
 __all__ += ["rms_norm"]
 __all__ += ["adaptive_avg_pool1d", "adaptive_max_pool1d", "avg_pool1d", "max_pool1d", "max_pool3d"]
-__all__ = sorted({*__all__, *_library.__all__})
+__all__ = sorted({*__all__, *_library.__all__, *_conveniences.__all__})
 _ = _eager

@@ -20,7 +20,7 @@ from juanji.tensors.arithmetic import NUMBERS, cast
 from juanji.tensors.base import TensorBase, as_array, need_tensor, raw_array, wrap
 from juanji.tensors.device import check_device
 from juanji.tensors.eager import new_storage
-from juanji.tensors.formats import check_memory_format
+from juanji.tensors.formats import check_layout, check_memory_format
 from juanji.tensors.methods import Tensor
 from juanji.tensors.public import refuse_out
 
@@ -73,6 +73,7 @@ def check_arguments(function: str, device: Any, hints: dict[str, Any]) -> None:
     check_device(device)
     refuse_out(function, hints)
     check_memory_format(function, hints.get("memory_format"))
+    check_layout(function, hints.get("layout"))
     unknown = [name for name in hints if name not in _HINTS]
     if unknown:
         raise TypeError(f"{function}() got an unexpected keyword argument {unknown[0]!r}")

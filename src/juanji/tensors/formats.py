@@ -36,6 +36,33 @@ channels_last = MemoryFormat("channels_last", 4)
 channels_last_3d = MemoryFormat("channels_last_3d", 5)
 
 
+#: PyTorch's name of the class.
+memory_format = MemoryFormat
+
+
+@dataclass(frozen=True)
+class layout:  # PyTorch's name
+    """How a tensor is stored. There is one way, `jj.strided`: no tensor is sparse."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"juanji.{self.name}"
+
+
+strided = layout("strided")
+
+
+def check_layout(function: str, value: Any) -> None:
+    """Refuses every layout but `strided`.
+
+    Raises:
+        TypeError: another one.
+    """
+    if value is not None and value != strided:
+        raise TypeError(f"{function}: layout={value!r} must be jj.strided: there are no sparse tensors")
+
+
 def check_memory_format(function: str, value: Any, shape: Shape | None = None) -> None:
     """Refuses what is no memory format, and channels last for another number of dimensions.
 

@@ -28,6 +28,9 @@ from juanji.tensors.indexing import index_read, index_write
 from juanji.tensors.operators import install
 from juanji.tensors.products import matmul
 
+#: Names of arguments that `Tensor.to` takes.
+_TO = ("dtype", "device", "other", "non_blocking", "copy", "memory_format")
+
 
 def _dims_argument(given: tuple[Any, ...]) -> tuple[int, ...]:
     items = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
@@ -187,10 +190,12 @@ class Tensor(Differentiable):
         """Whether the elements follow one another in C order; channels last in the order that it names.
 
         Raises:
-            TypeError: not a memory format. ShapeError: channels last for another number of dimensions.
+            TypeError: not a memory format.
         """
-        check_memory_format("is_contiguous", memory_format, self.shape)
+        check_memory_format("is_contiguous", memory_format)
         if memory_format is not None and memory_format.rank is not None:
+            if memory_format.rank != self.ndim:
+                return False
             order = (0, *range(2, self.ndim), 1)
             return is_contiguous(tuple(self.shape[d] for d in order), tuple(self.strides[d] for d in order))
         return is_contiguous(self.shape, self.strides)
@@ -306,7 +311,11 @@ class Tensor(Differentiable):
             ValueError: a device other than the CPU.
         """
         dtype = self.dtype
-        check_memory_format("to", kwargs.get("memory_format"), self.shape)
+        if kwargs:
+            unknown = [k for k in kwargs if k not in _TO]
+            if unknown:
+                raise TypeError(f"to() got an unexpected keyword argument {unknown[0]!r}; valid are {', '.join(_TO)}")
+            check_memory_format("to", kwargs.get("memory_format"), self.shape)
         for value in (*args, *(v for k, v in kwargs.items() if k in ("dtype", "device", "other"))):
             if isinstance(value, TensorBase):
                 dtype = value.dtype

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from juanji import dtypes
 from juanji.config import state
 from juanji.dtypes import category
@@ -318,7 +320,7 @@ def one_value(function: str, input: Any, value: Any) -> Any:
     """A number or a tensor of no dimensions in `input`'s element type.
 
     Raises:
-        RuntimeError: a tensor with dimensions, or a fraction for integers.
+        RuntimeError: a tensor with dimensions, or a number out of the element type's range. A fraction is cut off.
     """
     if is_tensor(value):
         if value.shape:
@@ -330,8 +332,13 @@ def one_value(function: str, input: Any, value: Any) -> Any:
         return cast(value, input.dtype)
     if not isinstance(value, NUMBERS):
         raise TypeError(f"{function}: value must be a number or a tensor of no dimensions, not {type(value).__name__}")
-    if not input.dtype.is_floating_point and isinstance(value, float) and not value.is_integer():
-        raise RuntimeError(f"{function}: value {value} cannot be converted to {input.dtype} without overflow")
+    if not input.dtype.is_floating_point and input.dtype.short != "b1":
+        limits = np.iinfo(input.dtype.numpy)
+        # As in PyTorch, -1 may stand for 255, but -1.0 not.
+        lowest = limits.min if limits.min or isinstance(value, float) else -limits.max
+        if not lowest <= value <= limits.max:  # nor is NaN between them
+            raise RuntimeError(f"{function}: value {value} cannot be converted to {input.dtype} without overflow")
+        value = int(value) & limits.max if limits.min == 0 else int(value)
     return scalar(value, input.dtype)
 
 
