@@ -9,6 +9,7 @@ from juanji.nn import (
     embedding,
     functional,
     init,
+    lazy,
     loss,
     normalisation,
     padding,
@@ -23,12 +24,13 @@ from juanji.nn.containers import ModuleDict, ModuleList, ParameterList, Sequenti
 from juanji.nn.conv import *  # noqa: F403
 from juanji.nn.dropout import *  # noqa: F403
 from juanji.nn.embedding import *  # noqa: F403
+from juanji.nn.lazy import *  # noqa: F403
 from juanji.nn.linear import Flatten, Identity, Linear, Unflatten
 from juanji.nn.loss import *  # noqa: F403
 from juanji.nn.module import Module
 from juanji.nn.normalisation import *  # noqa: F403
 from juanji.nn.padding import *  # noqa: F403
-from juanji.nn.parameter import Parameter
+from juanji.nn.parameter import Parameter, UninitializedBuffer, UninitializedParameter
 from juanji.nn.patches import *  # noqa: F403
 from juanji.nn.pooling import *  # noqa: F403
 from juanji.nn.special_conv import *  # noqa: F403
@@ -45,6 +47,8 @@ __all__ = [
     "ParameterList",
     "Sequential",
     "Unflatten",
+    "UninitializedBuffer",
+    "UninitializedParameter",
     "functional",
     "init",
     "utils",
@@ -53,6 +57,7 @@ __all__ += activation.__all__
 __all__ += conv.__all__
 __all__ += dropout.__all__
 __all__ += embedding.__all__
+__all__ += lazy.__all__
 __all__ += loss.__all__
 __all__ += normalisation.__all__
 __all__ += padding.__all__

@@ -9,7 +9,7 @@ import numpy as np
 
 import juanji.tensors as T
 from juanji.dtypes import DType
-from juanji.nn.parameter import Parameter
+from juanji.nn.parameter import Parameter, is_uninitialized
 from juanji.tensors import Tensor
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ def own(module: Module) -> dict[str, Tensor]:
 def convert(parameter: Parameter, dtype: DType) -> None:
     """Give a parameter, and its gradient, another dtype; the parameter stays the same object."""
     if parameter.dtype == dtype:
+        return
+    if is_uninitialized(parameter):
+        parameter.dtype = dtype
         return
     gradient = parameter.grad
     parameter.grad = None
@@ -90,6 +93,10 @@ def load(module: Module, state_dict: Mapping[str, Any], strict: bool, assign: bo
             if assign:
                 _assign(part, name, target, value)
             else:
+                if is_uninitialized(value):
+                    continue  # both are
+                if is_uninitialized(target):
+                    target.materialize(tuple(value.shape))
                 target.copy_(_tensor(value))
     return IncompatibleKeys(missing, unexpected)
 
@@ -104,6 +111,10 @@ def _mismatch(key: str, target: Tensor, value: Any) -> str:
             f'While copying the parameter named "{key}", expected a Tensor or an array from checkpoint '
             f"but received {type(value).__name__}"
         )
+    if is_uninitialized(target):
+        return ""
+    if is_uninitialized(value):
+        return f'the parameter named "{key}" is uninitialized in the checkpoint, but has a shape in the current model'
     if tuple(value.shape) != tuple(target.shape):
         return (
             f"size mismatch for {key}: copying a param with shape {tuple(value.shape)} from checkpoint, "

@@ -17,7 +17,7 @@ from juanji.dtypes import DType, as_dtype, bfloat16, float16, float32, float64
 from juanji.nn import _state, hooks
 from juanji.nn.hooks import Hook, RemovableHandle
 from juanji.nn.notebook import module_html
-from juanji.nn.parameter import Parameter
+from juanji.nn.parameter import Parameter, is_uninitialized
 from juanji.tensors import Tensor, check_device
 from juanji.tensors.formats import MemoryFormat, check_memory_format
 
@@ -517,7 +517,10 @@ class Module:
                     _state.convert(parameter, dtype)
             for name, buffer in list(module._buffers.items()):
                 if buffer is not None and buffer.dtype.is_floating_point and buffer.dtype != dtype:
-                    module._store(module._buffers, name, buffer.to(dtype))
+                    if is_uninitialized(buffer):
+                        buffer.dtype = dtype
+                    else:
+                        module._store(module._buffers, name, buffer.to(dtype))
         return self
 
     # -- state -----------------------------------------------------------------------------------------------

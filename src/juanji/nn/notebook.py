@@ -6,13 +6,15 @@ import math
 from html import escape
 from typing import TYPE_CHECKING
 
+from juanji.nn.parameter import is_uninitialized
+
 if TYPE_CHECKING:
     from juanji.nn.module import Module
 
 
 def module_html(module: Module, name: str = "", depth: int = 0) -> str:
     """The HTML of `Module._repr_html_`."""
-    every = {id(p): p for p in module.parameters()}.values()
+    every = {id(p): p for p in module.parameters() if not is_uninitialized(p)}.values()
     count = sum(math.prod(p.shape) for p in every)
     frozen = count - sum(math.prod(p.shape) for p in every if p.requires_grad)
     extra = module.extra_repr().replace("\n", ", ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 import juanji.tensors as T
+from juanji.dtypes import DType
 from juanji.tensors import Tensor
 
 
@@ -45,3 +46,94 @@ class Parameter(Tensor):
         result = type(self)(self.detach().clone(), self.requires_grad)
         memo[id(self)] = result
         return result
+
+
+class _Uninitialized(Tensor):
+    """A tensor that has an element type, and a shape only when `materialize` gives it one."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        # Only for what is not found: the shape, which `_without_shape` took away, and all that follows from it.
+        if name == "shape":
+            raise RuntimeError(
+                "Can't access the shape of an uninitialized parameter or buffer. A lazy layer takes its shapes from "
+                "the first input it is called with, or from a state that is loaded: call the network once before."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def materialize(self, shape: Any, device: Any = None, dtype: DType | None = None) -> None:
+        """Gives it a shape, and the class that it has from then on; the values are not to be relied on."""
+        T.check_device(device)
+        self.data = T.empty(*shape, dtype=self.dtype if dtype is None else dtype)
+        self.__class__ = Parameter if isinstance(self, Parameter) else Tensor  # type: ignore[assignment]
+
+    def detach(self) -> Any:
+        """Itself: there are no values yet."""
+        return self
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Raises `RuntimeError`: there are no values yet."""
+        return self.shape
+
+    def _repr_html_(self) -> str:
+        return f"<code>&lt;{type(self).__name__}&gt;</code>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if id(self) not in memo:
+            cls: Any = type(self)
+            memo[id(self)] = cls(requires_grad=self.requires_grad, dtype=self.dtype)
+        return memo[id(self)]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+def _without_shape(cls: type[Any], requires_grad: bool, device: Any, dtype: DType | None) -> Any:
+    T.check_device(device)
+    leaf: Any = T.empty(0, dtype=dtype)
+    leaf.requires_grad_(requires_grad)
+    leaf.__class__ = cls
+    leaf._layout = None
+    del leaf.shape
+    return leaf
+
+
+class UninitializedParameter(_Uninitialized, Parameter):
+    """A parameter of a lazy layer before the first input: it is registered and named, but has no shape.
+
+    An optimiser may take it: it is the same object when it has become a `Parameter`. Whatever needs its shape or values
+    raises `RuntimeError`.
+
+    >>> weight = UninitializedParameter()
+    >>> weight.materialize((2, 3))
+    >>> type(weight).__name__, weight.shape
+    ('Parameter', (2, 3))
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, requires_grad: bool = True, device: Any = None, dtype: DType | None = None) -> Self:
+        """Make one of that element type."""
+        return _without_shape(cls, requires_grad, device, dtype)  # type: ignore[no-any-return]
+
+    def __init__(self, requires_grad: bool = True, device: Any = None, dtype: DType | None = None) -> None:
+        pass
+
+
+class UninitializedBuffer(_Uninitialized):
+    """A buffer of a lazy layer before the first input: see `UninitializedParameter`."""
+
+    __slots__ = ()
+
+    def __new__(cls, requires_grad: bool = False, device: Any = None, dtype: DType | None = None) -> Self:
+        """Make one of that element type."""
+        return _without_shape(cls, requires_grad, device, dtype)  # type: ignore[no-any-return]
+
+    def __init__(self, requires_grad: bool = False, device: Any = None, dtype: DType | None = None) -> None:
+        pass
+
+
+def is_uninitialized(value: Any) -> bool:
+    """Whether a tensor has no shape yet."""
+    return isinstance(value, _Uninitialized)
