@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from juanji.data._pictures import INTERPOLATIONS, back, is_picture, kind, need_picture, pair, tensor_or_array
 from juanji.data._tensors import Array, Tensor, as_array, overrides_agree, to_tensor
+from juanji.data.augmentation import (
+    GaussianNoise,
+    RandomErasing,
+    RandomResizedCrop,
+    RandomRotation,
+    RandomVerticalFlip,
+)
+from juanji.data.colour import ColorJitter
+from juanji.data.mixing import CutMix, MixUp, RandomChoice
+from juanji.data.randaugment import RandAugment
 from juanji.data.randomness import uniform, uniform_batch
 
 if TYPE_CHECKING:
@@ -23,26 +34,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CenterCrop",
+    "ColorJitter",
     "Compose",
+    "CutMix",
+    "GaussianNoise",
     "Grayscale",
     "Lambda",
+    "MixUp",
     "Normalize",
+    "RandAugment",
+    "RandomChoice",
     "RandomCrop",
+    "RandomErasing",
     "RandomHorizontalFlip",
+    "RandomResizedCrop",
+    "RandomRotation",
+    "RandomVerticalFlip",
     "Resize",
     "ToTensor",
     "batch_function",
 ]
 
 _SCALE = np.float32(255)
-_INTERPOLATIONS = {
-    "nearest": 0,
-    "lanczos": 1,
-    "bilinear": 2,
-    "bicubic": 3,
-    "box": 4,
-    "hamming": 5,
-}  # Pillow's numbers
 
 
 def batch_function(transform: Any) -> Callable[[Array], Array] | None:
@@ -112,14 +125,14 @@ class ToTensor:
         """The picture as a tensor."""
         if isinstance(picture, np.ndarray):
             values = picture
-        elif _is_picture(picture):
+        elif is_picture(picture):
             values = np.asarray(picture)
             if values.dtype == np.bool_:
                 values = values.astype(np.uint8) * np.uint8(255)
             elif values.dtype == np.uint16:
                 values = values.astype(np.int32)
         else:
-            raise TypeError(f"ToTensor takes a Pillow picture or a NumPy array, and got {_kind(picture)}")
+            raise TypeError(f"ToTensor takes a Pillow picture or a NumPy array, and got {kind(picture)}")
         if values.ndim not in (2, 3):
             raise ValueError(f"ToTensor takes arrays (H, W) or (H, W, C), and got shape {values.shape}")
         return to_tensor(self._convert(values[None])[0])
@@ -174,7 +187,7 @@ class Normalize:
     def __call__(self, picture: Any) -> Any:
         """The normalised tensor (or array)."""
         if not isinstance(picture, (Tensor, np.ndarray)):
-            raise TypeError(f"Normalize takes a tensor, and got {_kind(picture)}; put transforms.ToTensor() before it")
+            raise TypeError(f"Normalize takes a tensor, and got {kind(picture)}; put transforms.ToTensor() before it")
         values = as_array(picture)
         if values.dtype.kind != "f":
             raise TypeError(f"Normalize takes floating-point values, and got {values.dtype}; put ToTensor() before it")
@@ -224,24 +237,24 @@ class Resize:
 
     def __init__(self, size: int | Sequence[int], interpolation: str = "bilinear") -> None:
         self.size = size if isinstance(size, int) else list(size)
-        _pair(size)  # refuses here what would fail at the first picture
-        if interpolation not in _INTERPOLATIONS:
-            raise ValueError(f"interpolation={interpolation!r} is unknown; valid are {', '.join(_INTERPOLATIONS)}")
+        pair(size)  # refuses here what would fail at the first picture
+        if interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation={interpolation!r} is unknown; valid are {', '.join(INTERPOLATIONS)}")
         self.interpolation = interpolation
 
     def __call__(self, picture: Image.Image) -> Image.Image:
         """The resized picture."""
-        _need_picture(self, picture)
+        need_picture(self, picture)
         width, height = picture.size
         if isinstance(self.size, int) or len(self.size) == 1:
-            short = _pair(self.size)[0]
+            short = pair(self.size)[0]
             scale = short / min(width, height)
             wanted = (short, int(scale * height)) if width <= height else (int(scale * width), short)
         else:
             wanted = (self.size[1], self.size[0])
         if wanted == (width, height):
             return picture
-        return picture.resize(wanted, _INTERPOLATIONS[self.interpolation])
+        return picture.resize(wanted, INTERPOLATIONS[self.interpolation])
 
     def __repr__(self) -> str:
         return f"Resize(size={self.size}, interpolation={self.interpolation})"
@@ -255,17 +268,17 @@ class CenterCrop:
     """
 
     def __init__(self, size: int | Sequence[int]) -> None:
-        self.size = _pair(size)
+        self.size = pair(size)
 
     def __call__(self, picture: Any) -> Any:
         """The middle."""
         height, width = self.size
-        if _is_picture(picture):
+        if is_picture(picture):
             left, top = _offsets(picture.size[::-1], self.size)
             return picture.crop((left, top, left + width, top + height))
-        values = _tensor_or_array(self, picture)
+        values = tensor_or_array(self, picture)
         left, top = _offsets(values.shape[-2:], self.size)
-        return _back(picture, _crop(values, top, left, height, width))
+        return back(picture, _crop(values, top, left, height, width))
 
     def __repr__(self) -> str:
         return f"CenterCrop(size={self.size})"
@@ -281,7 +294,7 @@ class Grayscale:
 
     def __call__(self, picture: Image.Image) -> Image.Image:
         """The grey picture."""
-        _need_picture(self, picture)
+        need_picture(self, picture)
         grey = picture.convert("L")
         return grey if self.num_output_channels == 1 else grey.convert("RGB")
 
@@ -301,23 +314,23 @@ class RandomCrop:
     """
 
     def __init__(self, size: int | Sequence[int], padding: int | Sequence[int] | None = None) -> None:
-        self.size = _pair(size)
+        self.size = pair(size)
         self.padding = padding
-        self._sides = (0, 0) if padding is None else _pair(padding, "padding", least=0)
+        self._sides = (0, 0) if padding is None else pair(padding, "padding", least=0)
 
     def __call__(self, picture: Any) -> Any:
         """A part of the picture."""
         across, down = self._sides
         height, width = self.size
-        is_picture = _is_picture(picture)
-        values = None if is_picture else _tensor_or_array(self, picture)
+        pillow = is_picture(picture)
+        values = None if pillow else tensor_or_array(self, picture)
         have_h, have_w = picture.size[::-1] if values is None else values.shape[-2:]
         room_h, room_w = have_h + 2 * down - height, have_w + 2 * across - width
         tops, lefts = self._corners(uniform(2)[None], room_h, room_w)
         top, left = int(tops[0]) - down, int(lefts[0]) - across
         if values is None:
             return picture.crop((left, top, left + width, top + height))
-        return _back(picture, _crop(values, top, left, height, width))
+        return back(picture, _crop(values, top, left, height, width))
 
     def batch(self, pictures: Array) -> Array:
         """The same for uint8 pictures (N, H, W) or (N, H, W, C), or others (N, C, H, W)."""
@@ -361,13 +374,13 @@ class RandomHorizontalFlip:
 
     def __call__(self, picture: Any) -> Any:
         """The picture, or its mirror image."""
-        is_picture = _is_picture(picture)
-        values = None if is_picture else _tensor_or_array(self, picture)
+        pillow = is_picture(picture)
+        values = None if pillow else tensor_or_array(self, picture)
         if uniform(1)[0] >= self.p:
             return picture
         if values is None:
             return picture.transpose(0)  # Pillow's FLIP_LEFT_RIGHT
-        return _back(picture, values[..., ::-1].copy())
+        return back(picture, values[..., ::-1].copy())
 
     def batch(self, pictures: Array) -> Array:
         """The same for uint8 pictures (N, H, W) or (N, H, W, C), or others (N, C, H, W)."""
@@ -394,45 +407,6 @@ class Lambda:
 
     def __repr__(self) -> str:
         return "Lambda()"
-
-
-def _is_picture(value: Any) -> bool:
-    # Pillow is imported only where a picture is: there can be none before somebody has imported it.
-    return hasattr(value, "getbands") and hasattr(value, "resize")
-
-
-def _kind(value: Any) -> str:
-    return "a Pillow picture" if _is_picture(value) else type(value).__name__
-
-
-def _need_picture(transform: Any, value: Any) -> None:
-    if not _is_picture(value):
-        name = type(transform).__name__
-        raise TypeError(f"{name} takes a Pillow picture, and got {_kind(value)}; put {name} before ToTensor()")
-
-
-def _tensor_or_array(transform: Any, value: Any) -> Array:
-    if not isinstance(value, (Tensor, np.ndarray)):
-        raise TypeError(
-            f"{type(transform).__name__} takes a Pillow picture, a tensor or an array, and got {_kind(value)}"
-        )
-    values = as_array(value)
-    if values.ndim < 2:
-        raise ValueError(f"{type(transform).__name__} takes pictures (..., H, W), and got shape {values.shape}")
-    return values
-
-
-def _back(like: Any, values: Array) -> Any:
-    return to_tensor(values) if isinstance(like, Tensor) else values
-
-
-def _pair(size: int | Sequence[int], name: str = "size", least: int = 1) -> tuple[int, int]:
-    both = (size, size) if isinstance(size, int) else tuple(size)
-    if len(both) == 1:
-        both = both * 2
-    if len(both) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < least for n in both):
-        raise ValueError(f"{name}={size!r} must be one or two integers, {least} or more")
-    return both[0], both[1]
 
 
 def _offsets(have: Sequence[int], wanted: tuple[int, int]) -> tuple[int, int]:
