@@ -21,6 +21,7 @@ import race
 QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "lenet_step": ("lenet_step", {}),
     "conv_layers": ("conv_layers", {}),
+    "random_problems": ("random_problems", {}),
     "eager": ("eager", {}),
     "threads": ("threads", {}),
     "start_up": ("start_up", {}),
