@@ -14,8 +14,6 @@ from juanji.codegen.lanes import FLOATS
 from juanji.codegen.scatter import Maxima, Patch
 from juanji.target import Target
 
-#: Vectors of the weights of an output channel.
-MOST_WEIGHTS = 8
 #: Windows done together, and bytes of what they have seen, which should stay in the first-level cache.
 WINDOWS, MOST_SEEN = 32, 32 * 1024
 #: Sums that hide the latency of a multiply-add.

@@ -15,10 +15,8 @@ from juanji.codegen.builder import Builder, vector_type
 from juanji.codegen.lanes import FLOATS, Lanes, literal
 from juanji.target import DTYPE_BYTES, Target
 
-#: Vectors of a patch: half of them would be enough to hide the latency of a multiply-add.
-MOST_VECTORS = 12
-#: Bytes of moved weights: they are read for each window and should stay in the first-level cache.
-MOST_BYTES = 32 * 1024
+#: Bytes of moved weights: for each window the weights of one position are read, from the second-level cache if need be.
+MOST_BYTES = 128 * 1024
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from juanji.codegen.gather import MOST_WEIGHTS, GatherSpec, weight_vectors, windows_together
+from juanji.codegen.gather import GatherSpec, weight_vectors, windows_together
 from juanji.codegen.lanes import FLOATS
-from juanji.codegen.scatter import MOST_BYTES, MOST_VECTORS, MoveSpec, Patch, ScatterSpec
+from juanji.codegen.scatter import MOST_BYTES, MoveSpec, Patch, ScatterSpec
 from juanji.compiler.access import Access
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering, names
@@ -20,6 +20,8 @@ from juanji.target import DTYPE_BYTES, Target
 
 #: How much less arithmetic there must be than for all values: what is zero costs the other way little more than that.
 LESS = 2
+#: The part of the registers that a patch may fill.
+SUMS = 0.75
 #: Fewer output channels would not pay for putting in order, once for all, what the filters have seen.
 FEWEST_OUTS = 8
 #: Images of one part of a weight gradient at least, and the most parts.
@@ -62,19 +64,18 @@ def suits(target: Target, dtype: str, weight: Shape, conv: Attrs, pool: Attrs, o
     positions = len(patch.positions)
     if not 1 < patch.size[1] <= lanes:
         return False
+    if patch.vectors(lanes) > SUMS * target.registers:
+        return False
     if of_weight:
         vectors = weight_vectors(patch, lanes)
         return (
-            vectors <= MOST_WEIGHTS
-            and weight[0] >= FEWEST_OUTS
-            and patch.vectors(lanes) <= MOST_VECTORS
+            weight[0] >= FEWEST_OUTS
             and windows_together(patch, dtype, target) > 0
             and LESS * vectors * lanes <= patch.weights * positions
         )
     vectors = patch.vectors(lanes)
     return (
-        vectors <= MOST_VECTORS
-        and weight[0] * positions * vectors * target.vector_bytes <= MOST_BYTES
+        weight[0] * positions * vectors * target.vector_bytes <= MOST_BYTES
         and LESS * vectors * lanes <= patch.weights * positions
     )
 
