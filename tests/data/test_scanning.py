@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from juanji.data import open_image, scan
+from juanji.data import DataLoader, Pictures, open_image, scan, split
+from juanji.data.transforms import ToTensor
 from juanji.errors import DataError
 
 
@@ -205,6 +206,64 @@ def test_bad_files_are_listed_and_left_out(tmp_path):
     assert str(tmp_path) not in " ".join(reasons.values())
     assert "12 files cannot be read and will be left out" in found.warnings
     assert "the class 'c' has no readable picture and is left out" in found.warnings
+
+
+def test_kinds_that_are_not_read_are_said(tmp_path):
+    folders(tmp_path, a=1)
+    (tmp_path / "a" / "phone.HEIC").write_bytes(b"x")
+    found = scan(tmp_path)
+    assert [(p.name, p.reason) for p in found.problems] == [
+        ("a/phone.HEIC", "HEIC files are not read; save it as PNG or JPEG")
+    ]
+    assert found.ignored == 0
+
+
+def test_mutations_of_good_files_are_never_fatal(tmp_path):
+    rng = np.random.default_rng(3)
+    good = {
+        s: save(tmp_path / f"w.{s}", 5, size=(24, 20)).read_bytes()
+        for s in ("png", "jpg", "gif", "webp", "tiff", "bmp")
+    }
+    root = tmp_path / "set" / "a"
+    root.mkdir(parents=True)
+    for suffix, data in good.items():
+        (root / f"good.{suffix}").write_bytes(data)
+        for k in range(40):
+            bad = bytearray(data)
+            for _ in range(int(rng.integers(1, 6))):
+                # most of what decides is in the header
+                at = int(rng.integers(min(len(bad), 64) if rng.random() < 0.6 else len(bad)))
+                bad[at] = int(rng.integers(256))
+            if rng.random() < 0.3:
+                del bad[int(rng.integers(1, len(bad))) :]
+            (root / f"{k}.{suffix}").write_bytes(bytes(bad))
+    found = scan(tmp_path / "set", workers=1)
+    assert len(found.samples) + len(found.problems) == 6 * 41
+    assert len(found.problems) > 60
+    assert sum("good." in s.name for s in found.samples) == 6
+    assert not any("\n" in p.reason for p in found.problems)
+
+
+def test_scanned_pictures_are_a_set_to_load(tmp_path):
+    folders(tmp_path / "train", a=3, b=2)
+    folders(tmp_path / "val", a=1, c=1)
+    found = scan(tmp_path)
+    for source, expected in ((found, found.samples), (found.part("train"), found.samples[:5])):
+        pictures = Pictures(source, transform=ToTensor())
+        assert len(pictures) == len(expected)
+        assert pictures.targets == [s.label for s in expected]
+        for i, wanted in enumerate(expected):
+            x, label = pictures[i]
+            assert label == wanted.label
+            assert np.array_equal(x.numpy(), ToTensor()(open_image(wanted.path)).numpy())
+    x, labels = next(iter(DataLoader(Pictures(split(found.samples)["train"], transform=ToTensor()), 4, num_workers=1)))
+    assert (tuple(x.shape), tuple(labels.shape)) == ((4, 3, 6, 8), (4,))
+    assert Pictures(found, target_transform=lambda n: n + 5)[0][1] == 5
+    assert Pictures(found, loader=lambda path: path)[0][0] == found.samples[0].path
+    assert "7 pictures" in repr(Pictures(found))
+    os.remove(found.samples[0].path)
+    with pytest.raises(DataError, match="there is no such file"):
+        Pictures(found)[0]
 
 
 def test_a_bomb_is_not_decoded(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from juanji.data.sampler import (
 
 if TYPE_CHECKING:
     from juanji.data import datasets, transforms
+    from juanji.data.pictures import Pictures
     from juanji.data.scanning import scan
     from juanji.data.splitting import split
 
@@ -27,6 +28,7 @@ __all__ = [
     "ConcatDataset",
     "DataLoader",
     "Dataset",
+    "Pictures",
     "RandomSampler",
     "Sampler",
     "SequentialSampler",
@@ -46,13 +48,13 @@ __all__ = [
     "write_idx",
 ]
 
-_FUNCTIONS = {"scan": "juanji.data.scanning", "split": "juanji.data.splitting"}
+_LATER = {"Pictures": "juanji.data.pictures", "scan": "juanji.data.scanning", "split": "juanji.data.splitting"}
 
 
 def __getattr__(name: str) -> Any:
     # The known sets bring the machinery of downloads along, and both are wanted only by some programs.
     if name in ("datasets", "transforms"):
         return importlib.import_module(f"juanji.data.{name}")
-    if name in _FUNCTIONS:
-        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module 'juanji.data' has no attribute {name!r}")

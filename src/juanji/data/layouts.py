@@ -22,6 +22,26 @@ _SPLIT_NAMES = {
 }
 _PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "picture")
 _LABEL_NAMES = ("label", "class", "class_name", "category", "target")
+# Pictures, by their extension, of kinds that Pillow does not read, or not without another program.
+_UNREAD = frozenset(
+    [
+        ".ai",
+        ".arw",
+        ".cr2",
+        ".cr3",
+        ".dng",
+        ".eps",
+        ".heic",
+        ".heif",
+        ".jxl",
+        ".nef",
+        ".orf",
+        ".pdf",
+        ".raw",
+        ".rw2",
+        ".svg",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -128,9 +148,12 @@ def _tree(source: Path, parts: dict[str, Path], others: list[str]) -> Found:
 
 def _class_folder(found: Found, root: Path, folder: Path, label: str, split: str | None) -> None:
     for path in files_under(folder, lambda _: True):
+        name = printable(os.path.relpath(path, root)).replace(os.sep, "/")
+        suffix = os.path.splitext(path)[1].lower()
         if has_extension(path):
-            name = printable(os.path.relpath(path, root)).replace(os.sep, "/")
             found.entries.append(Entry(path, name, label, split))
+        elif suffix in _UNREAD:
+            found.problems.append(Problem(name, f"{suffix[1:].upper()} files are not read; save it as PNG or JPEG"))
         else:
             found.ignored += 1
 
