@@ -227,6 +227,10 @@ def test_one_sentence_says_what_to_put_where(home, monkeypatch):
         f"tf_efficientnet_lite0-0aa007d2.pth) into {home / 'weights'}, or give its path as `pretrained`; "
         "no network; no network"
     )
+    (home / "weights").mkdir()
+    (home / "weights" / "efficientnet-lite0-57934424.pth").write_bytes(b"cut off")
+    with pytest.raises(DataError, match=r"the SHA-256 of .*efficientnet-lite0-57934424.pth is wrong; no network"):
+        zoo.fetch_weights("efficientnet_lite0")
 
 
 def test_files_that_are_none(home, mobile, tmp_path):

@@ -92,15 +92,24 @@ def _marked(content: bytes, halves: set[str]) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
-def _bits(where: str, name: str) -> BFloat16:
-    """An array of bfloat16 out of a file whose header is known to be right."""
-    with open(where, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(size))[name]
-        begin, end = entry["data_offsets"]
-        file.seek(8 + size + begin)
-        bits = np.frombuffer(bytearray(file.read(end - begin)), "<u2")
-    return BFloat16(bits.reshape(entry["shape"]))
+class _Halves:
+    """Arrays of bfloat16 out of a file whose header has been found right."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.header: dict[str, Any] = {}
+        self.begin = 0
+
+    def get(self, name: str) -> BFloat16:
+        """One of them."""
+        with open(self.where, "rb") as file:
+            if not self.begin:
+                size = int.from_bytes(file.read(8), "little")
+                self.header, self.begin = json.loads(file.read(size)), 8 + size
+            begin, end = self.header[name]["data_offsets"]
+            file.seek(self.begin + begin)
+            bits = np.frombuffer(bytearray(file.read(end - begin)), "<u2")
+        return BFloat16(bits.reshape(self.header[name]["shape"]))
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Arrays, Any]:
@@ -117,12 +126,13 @@ def read(path: str | os.PathLike[str]) -> tuple[Arrays, Any]:
     where = str(path)
     _check_frame(where)
     arrays: Arrays = {}
+    halves = _Halves(where)
     try:
         with safetensors.safe_open(where, framework="numpy") as file:
             metadata = file.metadata() or {}
             for name in file.keys():  # noqa: SIM118 (not a dict: it cannot be iterated itself)
                 half = file.get_slice(name).get_dtype() == "BF16"
-                arrays[name] = _bits(where, name) if half else file.get_tensor(name)
+                arrays[name] = halves.get(name) if half else file.get_tensor(name)
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{where!r} is not a whole .safetensors file: {reason}") from error

@@ -57,7 +57,8 @@ def fetch_weights(name: str, progress: Progress | None = None) -> Path:
     found = find_weights(name)
     if found is not None:
         return found
-    reasons = []
+    wrong = [weights_dir() / source.file for source in known.sources if (weights_dir() / source.file).is_file()]
+    reasons = [f"the SHA-256 of {path} is wrong" for path in wrong]
     for packaged in (False, True):
         for source in known.sources:
             if not (source.package if packaged else source.url):

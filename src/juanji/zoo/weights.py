@@ -1,7 +1,7 @@
 """The trained weights that are known: which files hold them, their checksums, where they are, how pictures are made.
 
 All were trained on ImageNet-1k. torchvision and timm name their files after the first eight digits of the file's
-SHA-256, which is what is known of files that are given by an address alone.
+SHA-256; of some no more is known.
 """
 
 from __future__ import annotations
@@ -68,9 +68,21 @@ def _pictures(size: int, resize: int, interpolation: str, mean: list[float], std
     }
 
 
+#: Checksums that people who use these files agree on, in full.
+_WHOLE = (
+    "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",  # alexnet
+    "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",  # resnet18
+    "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",  # resnet34
+    "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",  # resnet50
+    "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",  # vgg16
+    "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",  # vgg19
+)
+
+
 def _torchvision(name: str, file: str, megabytes: float, package: PackageFile | None = None) -> Weights:
     digits = file.rpartition("-")[2].partition(".")[0]
-    sha256 = package.member_sha256 if package else digits
+    known = (package.member_sha256,) if package else _WHOLE
+    sha256 = next((whole for whole in known if whole.startswith(digits)), digits)
     return Weights(
         name,
         (Source(file, sha256, _TORCHVISION + file, package),),
