@@ -87,6 +87,62 @@ def test_vertical_flip():
             assert np.array_equal(T.Compose([T.ToTensor(), flip]).batch(np.stack([PIXELS] * 30)), whole)
 
 
+@pytest.mark.parametrize("padding", [None, 3, (2, 4), (1, 2, 3, 4)])
+@pytest.mark.parametrize(
+    ("mode", "fill"),
+    [("constant", 0), ("constant", 9), ("constant", (1, 2, 3)), ("edge", 0), ("reflect", 0), ("symmetric", 0)],
+)
+def test_random_crop_of_a_padded_picture(mode, padding, fill):
+    crop = T.RandomCrop((18, 25), padding, fill=fill, padding_mode=mode)
+    left, top, right, bottom = crop._sides
+    widths = ((top, bottom), (left, right), (0, 0))
+    if mode == "constant":
+        around = np.full((20 + top + bottom, 30 + left + right, 3), fill, np.uint8)
+        around[top : top + 20, left : left + 30] = PIXELS
+    else:
+        around = np.pad(PIXELS, widths, mode)
+    parts = {
+        around[y : y + 18, x : x + 25].tobytes() for y in range(len(around) - 17) for x in range(around.shape[1] - 24)
+    }
+    with SampleSeeds(8, 0):
+        whole = crop.batch(np.stack([PIXELS] * 12))
+    with SampleSeeds(8, 0):
+        planar = crop.batch(np.stack([PIXELS] * 12).transpose(0, 3, 1, 2).astype(np.float32))
+    assert np.array_equal(planar, whole.transpose(0, 3, 1, 2))
+    for k in range(12):
+        outs = []
+        for given in (PICTURE, PIXELS.transpose(2, 0, 1)):
+            with SampleSeeds(8, 0) as seeds:
+                seeds.place(k)
+                outs.append(np.asarray(crop(given)))
+        assert outs[0].tobytes() in parts
+        assert np.array_equal(outs[0].transpose(2, 0, 1), outs[1])
+        assert np.array_equal(outs[0], whole[k])
+
+
+def test_random_crop_pads_where_needed():
+    for size in ((30, 30), (20, 40), (25, 10)):
+        crop = T.RandomCrop(size, pad_if_needed=True, fill=5)
+        for k in range(10):
+            with SampleSeeds(1, k):
+                out = np.asarray(crop(PICTURE))
+            with SampleSeeds(1, k):
+                assert np.array_equal(np.asarray(crop(PIXELS.transpose(2, 0, 1))), out.transpose(2, 0, 1))
+            assert out.shape == (*size, 3)
+    grey = np.zeros((3, 4, 4), np.uint8)
+    assert T.RandomCrop(6, pad_if_needed=True, fill=5).batch(grey).shape == (3, 6, 6)
+    assert T.RandomCrop(3, pad_if_needed=True)._around(4, 4) == (0, 0, 0, 0)
+    assert T.RandomCrop(7, padding=1, pad_if_needed=True)._around(4, 4) == (2, 2, 2, 2)
+    for make, match in (
+        (lambda: T.RandomCrop(3, padding_mode="wrap"), "padding_mode='wrap'"),
+        (lambda: T.RandomCrop(3, padding=(1, 2, 3)), "padding="),
+        (lambda: T.RandomCrop(3, padding=(1, 2, 3, -1)), "padding="),
+        (lambda: T.RandomCrop(9, padding=3, fill=(1, 2))(np.zeros((3, 4, 4))), r"fill=\(1, 2\) has 2 channels"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            make()
+
+
 def test_rotation():
     quarter = T.RandomRotation((90, 90), expand=True)
     assert np.array_equal(np.asarray(quarter(PICTURE)), np.rot90(PIXELS))

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from juanji.data._pictures import INTERPOLATIONS, back, is_picture, kind, need_picture, pair, tensor_or_array
 from juanji.data._tensors import Array, Tensor, as_array, overrides_agree, to_tensor
@@ -25,6 +24,7 @@ from juanji.data.augmentation import (
     RandomVerticalFlip,
 )
 from juanji.data.colour import ColorJitter
+from juanji.data.cropping import RandomCrop
 from juanji.data.mixing import CutMix, MixUp, RandomChoice
 from juanji.data.randaugment import RandAugment
 from juanji.data.randomness import uniform, uniform_batch
@@ -300,68 +300,6 @@ class Grayscale:
 
     def __repr__(self) -> str:
         return f"Grayscale(num_output_channels={self.num_output_channels})"
-
-
-class RandomCrop:
-    """A part of a Pillow picture, tensor or array (..., H, W), at a random place.
-
-    Args:
-        size: (height, width), or one number for both.
-        padding: black pixels added on every side first, or (left and right, top and bottom).
-
-    Raises:
-        ValueError: a picture that is smaller than the part.
-    """
-
-    def __init__(self, size: int | Sequence[int], padding: int | Sequence[int] | None = None) -> None:
-        self.size = pair(size)
-        self.padding = padding
-        self._sides = (0, 0) if padding is None else pair(padding, "padding", least=0)
-
-    def __call__(self, picture: Any) -> Any:
-        """A part of the picture."""
-        across, down = self._sides
-        height, width = self.size
-        pillow = is_picture(picture)
-        values = None if pillow else tensor_or_array(self, picture)
-        have_h, have_w = picture.size[::-1] if values is None else values.shape[-2:]
-        room_h, room_w = have_h + 2 * down - height, have_w + 2 * across - width
-        tops, lefts = self._corners(uniform(2)[None], room_h, room_w)
-        top, left = int(tops[0]) - down, int(lefts[0]) - across
-        if values is None:
-            return picture.crop((left, top, left + width, top + height))
-        return back(picture, _crop(values, top, left, height, width))
-
-    def batch(self, pictures: Array) -> Array:
-        """The same for uint8 pictures (N, H, W) or (N, H, W, C), or others (N, C, H, W)."""
-        (across, down), (height, width) = self._sides, self.size
-        first = 1 if pictures.dtype == np.uint8 else 2  # the axis of the rows
-        have_h, have_w = pictures.shape[first : first + 2]
-        room_h, room_w = have_h + 2 * down - height, have_w + 2 * across - width
-        tops, lefts = self._corners(uniform_batch(len(pictures), 2), room_h, room_w)
-        shape = list(pictures.shape)
-        shape[first : first + 2] = have_h + 2 * down, have_w + 2 * across
-        padded = np.zeros(shape, dtype=pictures.dtype)
-        inside = (*([slice(None)] * first), slice(down, down + have_h), slice(across, across + have_w))
-        padded[inside] = pictures
-        windows = sliding_window_view(padded, (height, width), axis=(first, first + 1))
-        places: tuple[Any, ...] = (np.arange(len(pictures)), *([slice(None)] * (first - 1)), tops, lefts)
-        cropped = windows[places]
-        # (N, h, w), (N, C, h, w) from pictures (N, C, h, w), or the same from pictures (N, H, W, C)
-        return np.moveaxis(cropped, 1, 3) if first == 1 and pictures.ndim == 4 else cropped
-
-    def _corners(self, random: Array, room_h: int, room_w: int) -> tuple[Array, Array]:
-        """The upper left corners within the padded picture that the random numbers (N, 2) choose."""
-        if room_h < 0 or room_w < 0:
-            (across, down), (height, width) = self._sides, self.size
-            raise ValueError(
-                f"RandomCrop(size={self.size}, padding={self.padding}) is larger than the picture,"
-                f" {room_h + height - 2 * down} x {room_w + width - 2 * across}"
-            )
-        return tuple((random * [room_h + 1, room_w + 1]).astype(np.intp).T)
-
-    def __repr__(self) -> str:
-        return f"RandomCrop(size={self.size}, padding={self.padding})"
 
 
 class RandomHorizontalFlip:
