@@ -50,6 +50,7 @@ from juanji.tensors.formats import (
 from juanji.version import __version__
 from juanji.visual.arithmetic import plot_arithmetic
 from juanji.visual.figures import show, show_feature_maps, show_filters
+from juanji.visual.profile import profile
 from juanji.visual.summary import summary
 
 float, double, half, short, int, long = float32, float64, float16, int16, int32, int64
@@ -132,6 +133,7 @@ __all__ = [
     "pixel_unshuffle",
     "plot_arithmetic",
     "prelu",
+    "profile",
     "relu_",
     "rrelu",
     "rrelu_",

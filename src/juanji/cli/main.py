@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from juanji.cli import data, doctor, evaluate, models, predict, train
+from juanji.cli import bench, data, doctor, evaluate, models, predict, train
 from juanji.cli.resume import ResumeCommand
 
 # Plain help: drawing it with rich would import more than the rest of `juanji --help` together.
@@ -44,6 +44,7 @@ app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("doctor")(doctor.doctor)
 app.command("models")(models.models)
+app.command("bench")(bench.bench)
 app.add_typer(data.app, name="data")
 
 

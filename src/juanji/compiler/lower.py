@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from juanji.codegen.loops import LoopSpec
+from juanji.codegen.transpose import TransposeSpec
 from juanji.compiler.access import Access, collapse, dense, memory_order, strides_in_order
 from juanji.compiler.fuse import Fused, Group, is_constant, uses_index
 from juanji.compiler.program import Program, Ref, ref
+from juanji.compiler.work import flops
 from juanji.dtypes import BY_SHORT, encode
 from juanji.graph import Node
 from juanji.ops.shape import VIEWS
@@ -104,7 +106,15 @@ class Lowering:
         }
         if group.kind not in handlers:
             raise AssertionError(f"no lowering for {group.kind}")
+        begin = len(self.program.calls)
         handlers[group.kind](self, group)
+        work = flops(group.anchor) if group.anchor is not None else 0
+        if work:
+            # The contraction itself is what is neither a loop nor a copy; its parts share the work.
+            new = self.program.calls[begin:]
+            main = [c for c in new if not isinstance(c.spec, (LoopSpec, TransposeSpec))] or new[-1:]
+            for call in main:
+                call.flops = work // len(main)
 
     # -- where values are ---------------------------------------------------------------------------------------
     def access(self, node: Node) -> Access:

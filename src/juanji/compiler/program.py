@@ -36,6 +36,7 @@ class Call:
         writes: the buffers it writes.
         blocks: for a call that does several pieces of work, the arguments of each, and
         rows: the table of (address of a block, its first chunk) that the kernel walks.
+        flops: multiplications and additions of a contraction, for profiles.
     """
 
     spec: Any
@@ -45,6 +46,7 @@ class Call:
     writes: frozenset[Buffer] = frozenset()
     blocks: list[list[int | Ref]] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
+    flops: int = 0
 
     def buffers(self) -> list[Buffer]:
         """The buffers it touches."""

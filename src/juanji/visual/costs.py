@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from juanji import gradmode
 from juanji.capture.trace import Capture, proxy
+from juanji.compiler.work import contraction_work
 from juanji.config import state
 from juanji.graph import Node, reachable
 from juanji.nn.module import Module
 from juanji.ops.shape import VIEWS
 from juanji.target import DTYPE_BYTES
 from juanji.tensors import Tensor, zeros
-from juanji.visual.receptive import contraction_work
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ Distill, 2019.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from juanji.spec import Shape
+from juanji.compiler.work import contraction_work
 from juanji.tape import Function
 
 #: Operations whose record names the window they look through.
@@ -122,18 +122,3 @@ def _passed(function: Function, i: int, field: Field, rank: int) -> Field:
 def multiply_adds(function: Function) -> int:
     """Multiplications with an addition that a recorded contraction does; 0 for other operations."""
     return contraction_work(function.op.name, [s.shape for s in function.specs], function.out_spec.shape)
-
-
-def contraction_work(name: str, shapes: Sequence[Shape], out: Shape) -> int:
-    """Multiplications with an addition of an operation from its inputs' shapes to its output's.
-
-    >>> contraction_work("linear", [(2, 3), (5, 3)], (2, 5))
-    30
-    """
-    if name == "conv":
-        return math.prod(out) * math.prod(shapes[1][1:])
-    if name == "conv_input_grad":
-        return math.prod(shapes[0]) * math.prod(shapes[1][1:])
-    if name in ("linear", "matmul"):
-        return math.prod(out) * shapes[0][-1]
-    return 0
