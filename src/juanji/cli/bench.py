@@ -137,7 +137,7 @@ def _convolution(problem: re.Match[str], batch: int, train: bool, race: bool) ->
 
     ins, height, width, outs, kernel = (int(problem[i]) for i in range(1, 6))
     given = {part[0]: int(part[1:]) for part in problem[6].split(",") if part}
-    options = {
+    options: dict[str, Any] = {
         name: given.get(name[0], default)
         for name, default in (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
     }
