@@ -2,6 +2,7 @@ import json
 import os
 import struct
 import threading
+import time
 import zlib
 
 import numpy as np
@@ -382,6 +383,24 @@ def test_file_names_that_are_no_text(tmp_path):
     assert [s.name for s in found.samples] == ["a/0.png", "a/\\xff.png"]
     str(found).encode()
     found.to_json().encode()
+
+
+def test_stopping_leaves_the_rest_unopened(tmp_path, monkeypatch):
+    folders(tmp_path, a=60)
+    opened = []
+
+    def slowly(path):
+        opened.append(path)
+        time.sleep(0.005)
+        return open_image(path)
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("juanji.data.scanning.open_image", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        scan(tmp_path, workers=1, progress=stop)
+    assert len(opened) < 30
 
 
 def test_progress_and_arguments(tmp_path):

@@ -312,10 +312,14 @@ def _look_at_all(
     # Filters belong to the whole process, so they are set here once, not in the threads.
     with python_warnings.catch_warnings(), ThreadPoolExecutor(workers, thread_name_prefix="juanji-scan") as pool:
         python_warnings.filterwarnings("ignore", module=r"PIL\.")
-        for look in pool.map(_look_at, (entry.path for entry in entries)):
-            looks.append(look)
-            if progress is not None:
-                progress(len(looks), len(entries))
+        try:
+            for look in pool.map(_look_at, (entry.path for entry in entries)):
+                looks.append(look)
+                if progress is not None:
+                    progress(len(looks), len(entries))
+        except BaseException:  # Ctrl-C, above all: leaving the pool would wait for all that is queued
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return looks
 
 
