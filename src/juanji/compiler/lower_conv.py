@@ -133,8 +133,8 @@ def _weight_view(w: Access, groups: int) -> Access:
     return Access(w.buffer, shape, (o * outs, *kernel, i, o), w.offset, w.dtype)
 
 
-def _planar(lowering: Lowering, g: Geometry, rows: int, width: int, anchor: Node) -> bool:
-    return len(anchor.shape) < 5 and lower_planar.suits(lowering, g.plane(), rows, width, anchor.dtype)
+def _planar(lowering: Lowering, g: Geometry, reduced: int, rows: int, width: int, anchor: Node) -> bool:
+    return len(anchor.shape) < 5 and lower_planar.suits(lowering, g.plane(), reduced, rows, width, anchor.dtype)
 
 
 def _as_it_lies(lowering: Lowering, x: Node) -> bool:
@@ -158,7 +158,7 @@ def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
     if lower_depthwise.suits(lowering, g, anchor.dtype, g.ins, g.outs):
         lower_depthwise.forward(lowering, group, g, x_node, w_node)
         return
-    if _planar(lowering, g, g.outs, g.out[2], anchor):
+    if _planar(lowering, g, g.ins, g.outs, g.out[2], anchor):
         places = (lifted(lowering.access(n), 4) for n in (x_node, w_node))
         lower_planar.forward(lowering, group, g.plane(), *places)
         return
@@ -174,7 +174,7 @@ def _input_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     if lower_depthwise.suits(lowering, g, anchor.dtype, g.outs, g.ins):
         lower_depthwise.input_gradient(lowering, group, g, g_node, w_node)
         return
-    if _planar(lowering, g, g.ins, g.size[2], anchor) and lower_planar.gradient_fits(g.plane()):
+    if _planar(lowering, g, g.outs, g.ins, g.size[2], anchor) and lower_planar.gradient_fits(g.plane()):
         places = (lifted(lowering.access(n), 4) for n in (g_node, w_node))
         lower_planar.input_gradient(lowering, group, g.plane(), *places)
         return

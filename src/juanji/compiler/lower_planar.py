@@ -54,10 +54,12 @@ def gradient_fits(g: Geometry) -> bool:
     return all(p < k for p, k in zip((*g.pad, *after), (*g.kernel, *g.kernel), strict=True))
 
 
-def suits(lowering: Lowering, g: Geometry, rows: int, width: int, dtype: str) -> bool:
-    """Whether a convolution with `rows` result channels and lines of `width` pixels is done plane by plane."""
+def suits(lowering: Lowering, g: Geometry, reduced: int, rows: int, width: int, dtype: str) -> bool:
+    """Whether a convolution of `reduced` channels to `rows`, with lines of `width` pixels, is done plane by plane."""
     plain = g.groups == 1 and g.stride == (1, 1) and g.dilation == (1, 1)
-    return plain and few(lowering, rows, dtype) and 2 * width >= lowering.target.lanes(dtype)
+    # A single channel lies plane by plane anyway; it is done so where many others are summed.
+    fits = few(lowering, rows, dtype) or (rows == 1 and reduced > 1)
+    return plain and fits and 2 * width >= lowering.target.lanes(dtype)
 
 
 def pitched(lowering: Lowering, shape: Shape, pitch: int, dtype: str) -> Access:
@@ -199,7 +201,7 @@ def window(lowering: Lowering, group: Group, kind: str, inputs: list[Node]) -> b
 def weight_gradient_suits(lowering: Lowering, g: Geometry, dy: Access, x: Access) -> bool:
     """Whether the planar weight gradient can be used: both images plane by plane, nothing padded."""
     return (
-        suits(lowering, g, g.outs, g.out[1], dy.dtype)
+        suits(lowering, g, 1, g.outs, g.out[1], dy.dtype)
         and dy.dtype in ("f32", "f64")
         and g.outs <= 8
         and unpadded(g)

@@ -40,6 +40,8 @@ GRADIENT_LINE = 512
 GRADIENT_CHUNKS, GRADIENT_SLICES = 16, 64
 #: What a byte of a partial result costs (it is written, read again and summed), in bytes of images that are read again.
 PARTIAL_COST = 20
+#: How many times fewer vectors of products make it worth while to exchange the roles of the images.
+EXCHANGE_GAIN = 2
 #: Columns at most that are summed over partial results in one go.
 SUM_WIDTH = 1024
 #: Pixels summed in one run where all pixels of a map are one line: more would push each other out of the first-level
@@ -58,6 +60,10 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
             finish_separately(lowering, group, anchor)
             return
     dy, x = lifted(image(lowering, g_node)), lifted(image(lowering, x_node))
+    exchanged = _exchange_gains(lowering, g, anchor.dtype)
+    if exchanged:
+        pad = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, g.kernel, g.pad, strict=True))
+        g, dy, x = replace(g, ins=g.outs, outs=g.ins, size=g.out, out=g.size, pad=pad), x, dy
     if any(g.pad) and g.ins * g.groups <= PADDED_CHANNELS:
         g, x = _padded(lowering, g, x)
     # In memory [group][kd][kh][kw][in][out], seen as [out, in, kd, kh, kw].
@@ -87,12 +93,29 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
     )
     if cut.partials > 1:
         sum_partials(lowering, sums, own)
+    if exchanged:
+        last = sum((k - 1) * step for k, step in zip(g.kernel, c.strides[2:], strict=True))
+        turned = (c.strides[1], c.strides[0], *(-step for step in c.strides[2:]))
+        c = replace(c, shape=(g.ins, g.outs, *g.kernel), strides=turned, offset=last)
     # Into the parameter's own order, in which the optimiser reads it.
     logical = lifted(lowering.result(anchor))
     strides = logical.strides if g.groups == 1 else (logical.strides[0] * g.outs, *logical.strides)
     split = Access(logical.buffer, c.shape, strides, logical.offset, anchor.dtype)
     lowering.copy(c, split, "weight gradient to C order")
     finish_separately(lowering, group, anchor)
+
+
+def _exchange_gains(lowering: Lowering, g: Geometry, dtype: str) -> bool:
+    """Whether the images change roles: with stride 1 the sum over outputs is also one over inputs, each times the
+    outputs that it met, kernel positions counted from the end. Then the input's channels are the columns, which is
+    better where few output channels would leave most lanes of a vector idle.
+    """
+    if g.groups != 1 or math.prod(g.stride) != 1:
+        return False
+    if any(p > d * (k - 1) for d, k, p in zip(g.dilation, g.kernel, g.pad, strict=True)):
+        return False
+    lanes = lowering.target.lanes(dtype)
+    return -(-g.outs // lanes) * g.ins > EXCHANGE_GAIN * -(-g.ins // lanes) * g.outs
 
 
 def _gradient_tables(g: Geometry, x: Access, dy: Access, s: Sequence[int], whole: bool, part: int | None) -> Tables:
