@@ -265,6 +265,9 @@ def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -
     """
     if not isinstance(indices, (tuple, list)):
         raise TypeError(f"index_put: indices must be a tuple of tensors, not {type(indices).__name__}")
+    for i in indices:
+        if i is not None and not isinstance(i, TensorBase):
+            raise TypeError(f"index_put: indices must be tensors, not {type(i).__name__} ({i!r:.40})")
     if not isinstance(values, TensorBase):
         raise TypeError(f"index_put: values must be a Tensor, not {type(values).__name__}")
     if values.dtype is not input.dtype:
