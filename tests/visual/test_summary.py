@@ -37,15 +37,14 @@ def test_lenet_by_hand():
     assert table.parameters == sum(p.numel() for p in jj.zoo.create("lenet").parameters())
 
 
-def extent(model, size):
+def extent(model, size, rank=2):
     """How much of the input the middle output depends on, by its gradient; all weights positive, so nothing cancels."""
     with jj.no_grad():
         for p in model.parameters():
             p.copy_(p.abs() + 0.1)
-    x = jj.ones(1, 2, size, size, requires_grad=True)
+    x = jj.ones(1, 2, *[size] * rank, requires_grad=True)
     y = model(x)
-    middle = y.shape[-1] // 2
-    y[0, 0, middle, middle].backward()
+    y[(0, 0, *[e // 2 for e in y.shape[2:]])].backward()
     hit = np.argwhere(x.grad.numpy()[0, 0])
     return tuple(int(v) for v in hit.max(0) - hit.min(0) + 1)
 
@@ -63,6 +62,45 @@ def test_receptive_field_is_what_the_gradient_reaches(build):
     model = build()
     field = jj.summary(model, (1, 2, 41, 41)).rows[0].receptive_field
     assert tuple(map(int, field.size)) == extent(model, 41)
+
+
+def mixed(*layers):
+    return lambda: nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize(
+    ("rank", "build"),
+    [
+        (1, mixed(nn.Conv1d(2, 3, 3, padding=1, padding_mode="reflect"), nn.AvgPool1d(2), nn.Conv1d(3, 1, 3))),
+        (3, mixed(nn.Conv3d(2, 2, (1, 3, 3)), nn.AvgPool3d((2, 2, 3)), nn.Conv3d(2, 1, (2, 1, 2)))),
+        (2, mixed(nn.ReplicationPad2d(2), nn.Conv2d(2, 8, 3), nn.PixelShuffle(2), nn.Conv2d(2, 1, 3))),
+        (2, mixed(nn.Upsample(scale_factor=2), nn.Conv2d(2, 2, 3), nn.Conv2d(2, 1, 3))),
+        (2, mixed(nn.AvgPool2d(2), nn.Softmax(1), nn.Conv2d(2, 1, 3), nn.GELU())),
+        (2, mixed(nn.CircularPad2d(1), nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2).eval(), nn.LPPool2d(2, 2))),
+    ],
+)
+def test_receptive_field_through_compositions(rank, build):
+    model = build().eval()
+    field = jj.summary(model, (1, 2, *[16] * rank)).rows[0].receptive_field
+    reach = extent(model, 16, rank)
+    assert field.size == reach
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Softmax(2),
+        nn.GroupNorm(1, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Unfold(3),
+        nn.Upsample(9, mode="bilinear"),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_what_mixes_all_places_sees_all(layer):
+    field = jj.summary(nn.Sequential(nn.Conv2d(2, 2, 3), layer), (1, 2, 9, 9)).rows[0].receptive_field
+    assert str(field) == "all"
 
 
 def test_calls_add_up_and_the_model_is_left_as_it_was():
