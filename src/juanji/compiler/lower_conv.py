@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from juanji.compiler import lower_depthwise, lower_phases, lower_planar, lower_weight_grad
+from juanji.compiler import lower_depthwise, lower_few, lower_phases, lower_planar, lower_weight_grad
 from juanji.compiler.access import Access, channels_last
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering
@@ -162,6 +162,8 @@ def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
         places = (lifted(lowering.access(n), 4) for n in (x_node, w_node))
         lower_planar.forward(lowering, group, g.plane(), *places)
         return
+    if lower_few.suits(lowering, g, anchor.dtype) and lower_few.forward(lowering, group, g, x_node, w_node):
+        return
     x = lifted(lowering.access(x_node) if _as_it_lies(lowering, x_node) else image(lowering, x_node))
     w = _weight_view(lowering.access(w_node), g.groups)
     spans = [forward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in range(3)]
@@ -207,5 +209,7 @@ def _weight_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     g = geometry_of(anchor, x_node.shape, anchor.shape, g_node.shape)
     if lower_depthwise.suits(lowering, g, anchor.dtype, g.ins, g.outs):
         lower_depthwise.weight_gradient(lowering, group, g, anchor, g_node, x_node)
+    elif lower_few.suits(lowering, g, anchor.dtype):
+        lower_few.weight_gradient(lowering, group, g, anchor, g_node, x_node)
     else:
         lower_weight_grad.lower(lowering, group, anchor)

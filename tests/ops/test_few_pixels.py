@@ -1,0 +1,49 @@
+"""Convolutions with few output pixels, as products with the weights as they lie: exact on small whole numbers."""
+
+import numpy as np
+import pytest
+
+import juanji as jj
+from juanji import ops
+from juanji.compiler import lower_few
+from juanji.ops.reference import reference
+from juanji.spec import conv_output
+from juanji.tensors import from_numpy
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "dilation"),
+    [((3, 3), (2, 2), (1, 1), (2, 2)), ((3, 4), (3, 3), (1, 1), (1, 1)), ((5, 5), (3, 2), (2, 3), (1, 1)),
+     ((7,), (3,), (2,), (1,)), ((3, 3, 3), (3, 3, 3), (1, 1, 1), (1, 1, 1)), ((5, 6), (3, 3), (3, 3), (1, 1))],
+)  # fmt: skip
+@pytest.mark.parametrize("images", [1, 2])
+def test_both_directions(kernel_target, monkeypatch, size, kernel, stride, dilation, images):
+    monkeypatch.setattr(lower_few, "LEAST_WEIGHTS", 0)
+    random = np.random.default_rng(0)
+    attrs = {"stride": stride, "padding": ((0, 0),) * len(size), "dilation": dilation, "groups": 1}
+    for outs in (5, 33):
+        x, w = (random.integers(-3, 4, s).astype(np.float32) for s in ((images, 21, *size), (outs, 21, *kernel)))
+        g = random.integers(-3, 4, conv_output(x.shape, w.shape, stride, attrs["padding"], dilation, 1, "conv"))
+        g = g.astype(np.float32)
+        y = ops.TABLE["conv"](from_numpy(x), from_numpy(w), **attrs).numpy()
+        np.testing.assert_array_equal(y, reference("conv", [x, w], attrs))
+        dw = ops.TABLE["conv_weight_grad"](from_numpy(g), from_numpy(x), kernel=kernel, **attrs).numpy()
+        np.testing.assert_array_equal(dw, reference("conv_weight_grad", [g, x], {**attrs, "kernel": kernel}))
+
+
+def test_no_weights_are_packed():
+    """With bias and activation behind it, forward and backward bring no weights into another order."""
+    w, b = jj.randn(32, 64, 3, 3, requires_grad=True), jj.randn(32, requires_grad=True)
+
+    @jj.compile
+    def step(x):
+        w.grad = None
+        jj.relu(jj.nn.functional.conv2d(x, w, b)).sum().backward()
+        return w.grad
+
+    x = jj.randn(2, 64, 3, 3)
+    found = step(x).numpy()
+    labels = [call.label for call in step.plans[0].calls]
+    assert not [label for label in labels if "pack" in label or "C order" in label]
+    y = (x.numpy()[:, None] * w.detach().numpy()).sum((2, 3, 4)) + b.detach().numpy()
+    np.testing.assert_allclose(found, np.einsum("no,nchw->ochw", y > 0, x.numpy()), rtol=1e-5, atol=1e-5)
