@@ -12,7 +12,7 @@ from juanji.ops import elementwise as ew
 from juanji.random import default_generator
 from juanji.tensors import arithmetic as ar
 from juanji.tensors.base import check_writable, need_tensor
-from juanji.tensors.creation import as_tensor, manual_seed, tensor
+from juanji.tensors.creation import as_tensor, manual_seed
 from juanji.tensors.joining import vstack
 from juanji.tensors.methods import Tensor
 from juanji.tensors.operations import where
@@ -119,12 +119,6 @@ def _turned(name: str) -> Any:
     return method
 
 
-def _new_tensor(self: Any, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """`data` as a new tensor, of this element type unless said otherwise."""
-    kind = self.dtype if dtype is None else dtype
-    return tensor(data, dtype=kind, device=device, requires_grad=requires_grad)
-
-
 def _where(self: Any, condition: Any, other: Any) -> Tensor:
     """These elements where `condition` is true, else `other`'s: see `juanji.where`."""
     return where(condition, self, other)
@@ -159,7 +153,6 @@ for _name in _COMPARISONS:
 for _name in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims"):
     setattr(Tensor, _name + "_", _turned(_name))
 _MORE: dict[str, Any] = {
-    "new_tensor": _new_tensor,
     "where": _where,
     "mT": property(_matrix_transpose),
     "mH": property(_matrix_transpose),
@@ -167,8 +160,6 @@ _MORE: dict[str, Any] = {
     "is_same_size": is_same_size,
     "nelement": Tensor.numel,
     "ndimension": Tensor.dim,
-    "itemsize": property(lambda self: self.dtype.itemsize, doc="Bytes of one element."),
-    "nbytes": property(lambda self: self.numel() * self.dtype.itemsize, doc="Bytes of all elements."),
     "is_cpu": property(lambda self: True, doc="Always true."),
     "is_sparse": property(lambda self: False, doc="Always false."),
     "is_quantized": property(lambda self: False, doc="Always false."),
