@@ -167,3 +167,18 @@ def test_few_rows_need_no_transposed_weights(kernel_target):
     same(lambda x, w, b: F.relu(F.linear(x, w, b)), x, w, b, kernels=1)
     same(lambda x, w, b: F.linear(x, w, b), uniform(1, 64), w, b, kernels=1)
     same(lambda x, w, b: F.linear(x, w, b), uniform(30, 64), w, b)
+
+
+@pytest.mark.parametrize("planes", [2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
+def test_planes_become_pixels(kernel_target, planes, dtype):
+    """Pictures of two and three channels are brought into the kernels' order by whole vectors."""
+    for pictures, height, width in ((1, 9, 11), (3, 8, 8), (2, 67, 129)):
+        x = jj.from_numpy(random.integers(-99, 99, (pictures, planes, height, width)).astype(dtype))
+
+        @jj.compile
+        def pixels(x):
+            return x.permute(0, 2, 3, 1).contiguous()
+
+        np.testing.assert_array_equal(pixels(x).numpy(), x.numpy().transpose(0, 2, 3, 1))
+        assert [type(c.spec).__name__ for c in pixels.plans[0].calls] == ["InterleaveSpec"]

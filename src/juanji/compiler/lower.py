@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from juanji.codegen.interleave import InterleaveSpec
 from juanji.codegen.loops import LoopSpec
 from juanji.codegen.transpose import TransposeSpec
 from juanji.compiler.access import Access, collapse, dense, memory_order, strides_in_order
@@ -112,7 +113,7 @@ class Lowering:
         if work:
             # The contraction itself is what is neither a loop nor a copy; its parts share the work.
             new = self.program.calls[begin:]
-            main = [c for c in new if not isinstance(c.spec, (LoopSpec, TransposeSpec))] or new[-1:]
+            main = [c for c in new if not isinstance(c.spec, (LoopSpec, TransposeSpec, InterleaveSpec))] or new[-1:]
             for call in main:
                 call.flops = work // len(main)
 

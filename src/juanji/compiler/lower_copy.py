@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 
+from juanji.codegen.interleave import InterleaveSpec
 from juanji.codegen.transpose import TransposeSpec
 from juanji.compiler.access import Access, collapse, memory_order
 from juanji.compiler.program import Program, Ref, ref
 from juanji.target import DTYPE_BYTES
+
+#: Pixels of a chunk, and from how many on two or three planes are woven by a kernel of their own.
+PIXELS, WEAVE = 4096, 64
 
 
 def copy(program: Program, source: Access, target: Access, label: str) -> None:
@@ -34,8 +38,24 @@ def copy(program: Program, source: Access, target: Access, label: str) -> None:
                 args += [step * access.item for step in strides]
             program.call(spec, args, chunks, label + " (transpose)", [target])
             return
+    if _weaves(extents, into, out_of) and DTYPE_BYTES[source.dtype] >= 4:
+        pictures, pixels, planes = (1, *extents) if len(extents) == 2 else extents
+        block = -(-min(pixels, PIXELS) // 64) * 64
+        blocks = -(-pixels // block)
+        apart = (0, 0) if len(extents) == 2 else (out_of[0], into[0])
+        weave: list[int | Ref] = [ref(source), ref(target), pixels, block, blocks]
+        weave += [step * source.item for step in (apart[0], out_of[-1], apart[1])]
+        program.call(InterleaveSpec(source.dtype, planes), weave, pictures * blocks, label, [target])
+        return
     stages = (("store", 0, ("load", source.dtype, 0)),)
     loop_call(program, extents, [(source, out_of)], [(target, into)], stages, label)
+
+
+def _weaves(extents: tuple[int, ...], into: tuple[int, ...], out_of: tuple[int, ...]) -> bool:
+    """Whether two or three planes become pixels side by side."""
+    if len(extents) not in (2, 3) or extents[-1] not in (2, 3) or extents[-2] < WEAVE:
+        return False
+    return into[-1] == 1 and into[-2] == extents[-1] and out_of[-2] == 1
 
 
 def _in_strips(sizes: tuple[int, ...], steps: list[tuple[int, ...]]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
