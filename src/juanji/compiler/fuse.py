@@ -93,7 +93,15 @@ def fuse(outputs: list[Node]) -> Fused:
     for node in nodes:
         for child in node.inputs:
             users[child].append(node)
-    return _Fuser(nodes, users, wanted).run()
+    fuser = _Fuser(nodes, users, wanted)
+    fused = fuser.run()
+    if fused is None:
+        # Loops that are each allowed can need one another when taken together: then elementwise nodes stay apart.
+        fuser = _Fuser(nodes, users, wanted)
+        fuser.apart = True
+        fused = fuser.run()
+    assert fused is not None
+    return fused
 
 
 class _Fuser:
@@ -102,8 +110,10 @@ class _Fuser:
         self.group_of: dict[Node, Group] = {}
         self.ancestors: dict[Node, int] = {}
         self.groups: list[Group] = []
+        self.apart = False
 
-    def run(self) -> Fused:
+    def run(self) -> Fused | None:
+        """The groups in order; None if they need one another in a circle."""
         for node in self.nodes:
             mask = 0
             for child in node.inputs:
@@ -121,8 +131,28 @@ class _Fuser:
         for group in list(self.groups):
             if group.kind in REDUCING:
                 self._pull_producer(group)
-        self._join_siblings()
+        if not self.apart:
+            self._join_siblings()
+        if not self._acyclic():
+            return None
         return Fused(self._ordered(), self.users, self.outputs, self.inlined)
+
+    def _acyclic(self) -> bool:
+        """Whether every group can run after what it needs."""
+        needs = {group: self._needs(group) for group in self.groups}
+        waiting: dict[Group, list[Group]] = defaultdict(list)
+        for group, needed in needs.items():
+            for other in needed:
+                waiting[other].append(group)
+        left = {group: len(needed) for group, needed in needs.items()}
+        ready, done = [g for g, n in left.items() if n == 0], 0
+        while ready:
+            done += 1
+            for group in waiting[ready.pop()]:
+                left[group] -= 1
+                if left[group] == 0:
+                    ready.append(group)
+        return done == len(self.groups)
 
     def _new(self, node: Node) -> Group:
         op = node.op
@@ -166,7 +196,7 @@ class _Fuser:
                 and not uses_index(node)
                 and not self._depends(node, group, direct=child)
             )
-        return group.kind == "map" and child.shape == node.shape and not self._depends(node, group)
+        return not self.apart and group.kind == "map" and child.shape == node.shape and not self._depends(node, group)
 
     def _may_merge(self, first: Group, second: Group) -> bool:
         if first.anchor is not None or second.anchor is not None:
