@@ -23,11 +23,14 @@ from typing import Any
 
 import conv_layers
 import lenet_step
+import problems
 import race
 
 BATCHES = (4, 16, 64, 256)
 #: How many times the multiply-adds of one process two of them do at least while nobody else computes.
 IDLE = 1.95
+#: The first layers of `conv_layers` are those of residual networks.
+RESNET = 11
 #: What two threads should bring where the processors themselves do twice as much.
 AIM = 1.85
 Times = dict[int, list[list[float]]]
@@ -131,8 +134,8 @@ def seconds_of(run: Callable[[], Any], count: int) -> float:
 
 def convolution(layer: Any, direction: str, processors: Processors, rounds: int) -> dict[str, Any]:
     """One convolution on one thread and on several, and what the processors give, in turns."""
-    plan, tensors = conv_layers.plan_inside(layer, direction)
-    pointers = [t.numpy().__array_interface__["data"][0] for t in tensors]
+    plan, tensors = problems.plan_inside(layer, direction)
+    pointers = [t.__array_interface__["data"][0] for t in tensors]
     for _ in range(3):
         plan.run(pointers, ())
     schedule = plan._schedule
@@ -220,9 +223,9 @@ def measure(
     result["load_before"] = os.getloadavg()[0]
     if part != "lenet":
         processors = Processors(threads)
-        for index in layers if layers is not None else range(len(conv_layers.LAYERS)):
+        for index in layers if layers is not None else range(RESNET):
             layer = conv_layers.LAYERS[index]
-            for direction in conv_layers.DIRECTIONS:
+            for direction in problems.DIRECTIONS:
                 if layer.ins == 3 and direction == "input gradient":
                     continue  # nobody needs the gradient of a picture
                 row = convolution(layer, direction, processors, 5 if quick else 25)
