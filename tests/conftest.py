@@ -1,5 +1,7 @@
 """What several test folders share: the kernel targets, PyTorch where installed, and a gradient check."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,10 @@ from juanji import target as targets
 from juanji.autograd import grad
 from juanji.gradmode import enable_grad, no_grad
 from juanji.tensors import tensor
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background jobs ignore Ctrl-C, and so would every process that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TARGETS = ("avx512", "avx2")
 
