@@ -20,9 +20,9 @@ WORDS = {
         "LeNet on {digits} MNIST digits, test accuracy, mean of {seeds} seeds",
         "the same, start to saved model: seconds",
         "installed with everything needed: MB",
-        "On {cases} cases of ResNet layers (forward and both gradients), Juanji's convolutions inside a network run at "
-        "{low:.2f} to {high:.2f} times the speed of the better PyTorch layout, {middle:.2f} times in the median. All "
-        "results, also those where Juanji loses, and the scripts that measured them: "
+        "On {cases} cases of layers of real networks (forward and both gradients), Juanji's convolutions inside a "
+        "network run at {low:.2f} to {high:.2f} times the speed of the better PyTorch layout, {middle:.2f} times in the "
+        "median. All results, also those where Juanji loses, and the scripts that measured them: "
         "[docs/performance.md](docs/performance.md). `python benchmarks/run_all.py` repeats them.",
     ),
     "README.zh-CN.md": (
@@ -34,7 +34,7 @@ WORDS = {
         "用 {digits} 个 MNIST 数字训练 LeNet，{seeds} 个种子的平均测试准确率",
         "同上，从启动到保存模型：秒",
         "连同全部依赖的安装大小：MB",
-        "在 ResNet 各层的 {cases} 种情形（前向和两种梯度）中，Juanji 在网络内部的卷积速度是 PyTorch 较好布局的 "
+        "在真实网络各层的 {cases} 种情形（前向和两种梯度）中，Juanji 在网络内部的卷积速度是 PyTorch 较好布局的 "
         "{low:.2f} 到 {high:.2f} 倍，中位数 {middle:.2f} 倍。全部结果（包括 Juanji 较慢的那些）和测量脚本见 "
         "[docs/performance.md](docs/performance.md)，用 `python benchmarks/run_all.py` 可以重新测量。",
     ),

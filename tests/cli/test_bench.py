@@ -16,7 +16,7 @@ def test_a_network(juanji, tmp_path):
 def test_a_convolution(juanji):
     done = juanji("bench", "16x12x12->32,k3,s2,p1", "--runs", "2")
     assert done.returncode == 0, done.stderr
-    assert "16x12x12->32,k3,s2,p1, infer, batch 1, 1 threads: " in done.stdout
+    assert "16x12x12->32,k3,s2,p1, infer, batch 1, 1 thread: " in done.stdout
     assert "GFLOP/s" in done.stdout
     done = juanji("bench", "16x12x12->32,k3,p1,g2", "--train", "--runs", "2", "--json")
     labels = [k["label"] for k in json.loads(done.stdout)["profile"]["kernels"]]

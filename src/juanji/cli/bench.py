@@ -81,7 +81,8 @@ def bench(
         emit(result)
         return
     say(f"first call {result['first_ms']:.0f} ms")
-    show(f"{what}, {result['mode']}, batch {batch}, {threads} threads: {result['ms']} ms, {result['per_second']}/s")
+    on = f"{threads} thread{'s' * (threads > 1)}"
+    show(f"{what}, {result['mode']}, batch {batch}, {on}: {result['ms']} ms, {result['per_second']}/s")
     if theirs:
         show(f"PyTorch (channels last, eager): {result['torch_ms']} ms, {result['ratio']} times ours")
     show(str(profile))

@@ -5,16 +5,13 @@ Names and shapes of the parameters are torchvision's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from juanji import nn
-from juanji.tensors import Tensor
-from juanji.zoo.classifier import Classifier
+from juanji.zoo.classifier import Columns
 from juanji.zoo.registry import register
 
 
 @register("alexnet", input_size=224)
-class AlexNet(Classifier):
+class AlexNet(Columns):
     """Five convolutions, three poolings, three fully connected layers over 6x6 maps.
 
     >>> import juanji as jj
@@ -52,17 +49,3 @@ class AlexNet(Classifier):
             nn.ReLU(inplace=True),
             nn.Linear(4096, num_classes) if num_classes else nn.Identity(),
         )
-
-    def stages(self, x: Tensor) -> Iterator[Tensor]:
-        """The maps behind each pooling."""
-        for layer in self.features:
-            x = layer(x)
-            if isinstance(layer, nn.MaxPool2d):
-                yield x
-
-    def pooled(self, x: Tensor) -> Tensor:
-        """(N, 4096) of feature maps: all but the last fully connected layer."""
-        x = self.avgpool(x).flatten(1)
-        for layer in list(self.classifier)[:-1]:
-            x = layer(x)
-        return x

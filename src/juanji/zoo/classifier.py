@@ -8,6 +8,7 @@ from typing import Any
 from juanji import nn
 from juanji.nn import functional as F
 from juanji.tensors import Tensor
+from juanji.zoo.registry import RECORD
 
 
 class Classifier(nn.Module):
@@ -104,9 +105,31 @@ class Classifier(nn.Module):
         new = nn.Linear(features, num_classes) if num_classes else nn.Identity()
         setattr(self.get_submodule(parent), name, new)
         self.num_classes = num_classes
-        record = self.__dict__.get("_architecture")
+        record = self.__dict__.get(RECORD)
         if record is not None:
             record["arguments"]["num_classes"] = num_classes
+
+
+class Columns(Classifier):
+    """A classifier of one chain of layers with poolings, `features`, and a chain of linear ones, `classifier`."""
+
+    features: nn.Sequential
+    avgpool: nn.Module
+    classifier: nn.Sequential
+
+    def stages(self, x: Tensor) -> Iterator[Tensor]:
+        """The maps behind each pooling."""
+        for layer in self.features:
+            x = layer(x)
+            if isinstance(layer, nn.MaxPool2d):
+                yield x
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """(N, num_features) of feature maps: all but the last fully connected layer."""
+        x = self.avgpool(x).flatten(1)
+        for layer in list(self.classifier)[:-1]:
+            x = layer(x)
+        return x
 
 
 def initialise(model: nn.Module, linear_std: float | None = 0.01) -> None:

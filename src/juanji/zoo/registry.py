@@ -30,7 +30,8 @@ class Entry:
 
 
 _registry: dict[str, Entry] = {}
-_RECORD = "_architecture"
+#: The attribute in which a model keeps its name and arguments.
+RECORD = "_architecture"
 
 
 def register(name: str, input_size: int = 224) -> Callable[[B], B]:
@@ -66,7 +67,7 @@ def _recording(name: str, build: Callable[..., Module]) -> Callable[..., Module]
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         model = build(*args, **kwargs)
-        model.__dict__[_RECORD] = {"name": name, "arguments": dict(bound.arguments)}
+        model.__dict__[RECORD] = {"name": name, "arguments": dict(bound.arguments)}
         return model
 
     return wrapped
@@ -84,7 +85,7 @@ def _record_instances(name: str, cls: Any) -> None:
         original(self, *args, **kwargs)
         # A subclass's own constructor calls this one with other arguments than it was called with itself.
         if type(self) is cls:
-            self.__dict__[_RECORD] = {"name": name, "arguments": arguments}
+            self.__dict__[RECORD] = {"name": name, "arguments": arguments}
 
     cls.__init__ = __init__
 
@@ -151,7 +152,7 @@ def architecture(model: Module) -> dict[str, Any]:
     >>> zoo.architecture(zoo.create("lenet", num_classes=3))
     {'name': 'lenet', 'arguments': {'num_classes': 3, 'in_channels': 1}}
     """
-    record: Mapping[str, Any] | None = model.__dict__.get(_RECORD)
+    record: Mapping[str, Any] | None = model.__dict__.get(RECORD)
     if record is None:
         raise TypeError(
             f"{type(model).__name__} is not a registered architecture: decorate its class with "

@@ -5,11 +5,8 @@ Names and shapes of the parameters are torchvision's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from juanji import nn
-from juanji.tensors import Tensor
-from juanji.zoo.classifier import Classifier, initialise
+from juanji.zoo.classifier import Columns, initialise
 from juanji.zoo.registry import register
 
 #: Table 1 of the paper: channels of the 3x3 convolutions between poolings.
@@ -21,7 +18,7 @@ CONFIGURATIONS: dict[int, tuple[tuple[int, ...], ...]] = {
 }
 
 
-class VGG(Classifier):
+class VGG(Columns):
     """Stages of 3x3 convolutions with pooling by 2, then three fully connected layers over 7x7 maps.
 
     Args:
@@ -61,20 +58,6 @@ class VGG(Classifier):
             nn.Linear(4096, num_classes) if num_classes else nn.Identity(),
         )
         initialise(self)
-
-    def stages(self, x: Tensor) -> Iterator[Tensor]:
-        """The maps behind each pooling."""
-        for layer in self.features:
-            x = layer(x)
-            if isinstance(layer, nn.MaxPool2d):
-                yield x
-
-    def pooled(self, x: Tensor) -> Tensor:
-        """(N, 4096) of feature maps: all but the last fully connected layer."""
-        x = self.avgpool(x).flatten(1)
-        for layer in list(self.classifier)[:-1]:
-            x = layer(x)
-        return x
 
 
 @register("vgg11", input_size=224)
