@@ -21,8 +21,8 @@ WORDS = {
         "the same, start to saved model: seconds",
         "installed with everything needed: MB",
         "On {cases} cases of layers of real networks (forward and both gradients), Juanji's convolutions inside a "
-        "network run at {low:.2f} to {high:.2f} times the speed of the better PyTorch layout, {middle:.2f} times in the "
-        "median. All results, also those where Juanji loses, and the scripts that measured them: "
+        "network run at {low:.2f} to {high:.2f} times the speed of the better PyTorch layout, {middle:.2f} times in "
+        "the median. All results, also those where Juanji loses, and the scripts that measured them: "
         "[docs/performance.md](docs/performance.md). `python benchmarks/run_all.py` repeats them.",
     ),
     "README.zh-CN.md": (
