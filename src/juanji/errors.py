@@ -7,6 +7,10 @@ class ShapeError(ValueError, RuntimeError):
     """Shapes that do not fit together; also a `RuntimeError`, as PyTorch's users catch it."""
 
 
+class DtypeError(TypeError, RuntimeError):
+    """An element type an operation has no meaning for; also a `RuntimeError`, as PyTorch's users catch it."""
+
+
 class AutogradError(RuntimeError):
     """A gradient that cannot be computed: a value changed in place, a graph already freed."""
 

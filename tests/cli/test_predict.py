@@ -159,3 +159,9 @@ def test_evaluate_with_foreign_classes_or_sizes(juanji, trained, tmp_path):
 def test_the_fixture_is_what_predict_sees(idx_folder):
     one = picture(idx_folder, BAR)
     assert np.array_equal(Preprocessing(background="dark").picture(Image.fromarray(one))[0], one)
+
+
+def test_a_name_that_is_neither_a_file_nor_a_network(juanji, tmp_path):
+    done = juanji("predict", "mobilenet_v9", tmp_path / "x.png")
+    assert done.returncode == 1
+    assert "'mobilenet_v9' is neither a file here nor a network of the zoo" in done.stderr

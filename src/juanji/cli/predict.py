@@ -77,6 +77,10 @@ def open_model(model: Path) -> LoadedModel:
     from juanji.interop.modelfile import load_model
     from juanji.interop.pretrained import load_pretrained
 
+    if str(model) not in zoo.list() and not model.exists() and not model.suffix and model.name == str(model):
+        raise FileNotFoundError(
+            f"{str(model)!r} is neither a file here nor a network of the zoo; `juanji models` lists those"
+        )
     if model.exists() or str(model) not in zoo.list():
         return load_model(model)
     with showing() as progress:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from juanji import ops
 from juanji.config import changed, state
 from juanji.dtypes import DType, decode
-from juanji.errors import ShapeError
+from juanji.errors import DtypeError, ShapeError
 from juanji.ops.core import Attrs, Op, set_dispatcher
 from juanji.ops.shape import VIEWS, Chain, chain_spec, view_write
 from juanji.runtime import memory
@@ -570,6 +570,16 @@ def need_tensor(value: Any, name: str, function: str) -> None:
     """Raises `TypeError` unless `value` is a tensor."""
     if not isinstance(value, TensorBase):
         raise TypeError(f"{function}: {name} must be a Tensor, not {type(value).__name__} ({value!r:.60})")
+
+
+def need_floating(function: str, **tensors: Any) -> None:
+    """Raises unless the named tensors (or None) are tensors of one floating-point type."""
+    for name, value in tensors.items():
+        if value is not None:
+            need_tensor(value, name, function)
+            if not value.dtype.is_floating_point:
+                raise DtypeError(f"{function}: {name} must be floating point, not {value.dtype}; cast it with .float()")
+    need_same_dtype(function, **tensors)
 
 
 def need_same_dtype(function: str, **tensors: Any) -> None:

@@ -9,7 +9,7 @@ from juanji import dtypes
 from juanji.ops import elementwise as ew
 from juanji.spec import broadcast, normal_dim
 from juanji.tensors import arithmetic as ar
-from juanji.tensors.base import need_tensor
+from juanji.tensors.base import need_floating, need_tensor
 
 
 def length(x: Any, p: float, dim: Any, keepdim: bool) -> Any:
@@ -33,13 +33,6 @@ def length(x: Any, p: float, dim: Any, keepdim: bool) -> Any:
     return ew.where(none, zero, ew.where(none, one, total) ** (1.0 / p))
 
 
-def _floating(name: str, argument: str, value: Any) -> Any:
-    need_tensor(value, argument, name)
-    if not value.dtype.is_floating_point:
-        raise TypeError(f"{name}: {argument} must be floating point, not {value.dtype}; cast it with .float()")
-    return value
-
-
 def _no_out(name: str, out: Any) -> None:
     if out is not None:
         raise ValueError(f"{name}: out= is not available; assign the result")
@@ -55,10 +48,10 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out:
     >>> normalize(jj.tensor([[3.0, 4.0]]))
     tensor([[0.6000, 0.8000]])
     """
-    x = _floating("normalize", "input", input)
+    need_floating("normalize", input=input)
     _no_out("normalize", out)
-    norm, least = length(x, float(p), dim, True), ar.scalar(eps, x.dtype)
-    return ew.div(x, ew.where(ew.lt(norm, least), least, norm))
+    norm, least = length(input, float(p), dim, True), ar.scalar(eps, input.dtype)
+    return ew.div(input, ew.where(ew.lt(norm, least), least, norm))
 
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
@@ -73,9 +66,9 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     >>> cosine_similarity(jj.tensor([[1.0, 0.0]]), jj.tensor([[1.0, 1.0]]))
     tensor([0.7071])
     """
-    a = _floating("cosine_similarity", "x1", x1)
-    b = _floating("cosine_similarity", "x2", x2)
-    a, b = ar.together(ar.result_dtype((a, b)), a, b)
+    need_floating("cosine_similarity", x1=x1)
+    need_floating("cosine_similarity", x2=x2)
+    a, b = ar.together(ar.result_dtype((x1, x2)), x1, x2)
     shape = broadcast(a.shape, b.shape)
     d = normal_dim(dim, len(shape))
     a, b = (v if v.shape == shape else v.expand(shape) for v in (a, b))

@@ -18,16 +18,7 @@ from juanji.ops import pool
 from juanji.ops.moments import moments, part
 from juanji.spec import Shape, numbers, show
 from juanji.tensors import arithmetic as ar
-from juanji.tensors.base import need_same_dtype, need_tensor
-
-
-def _floating(name: str, **tensors: Any) -> None:
-    for argument, value in tensors.items():
-        if value is not None:
-            need_tensor(value, argument, name)
-            if not value.dtype.is_floating_point:
-                raise TypeError(f"{name}: {argument} must be floating point, not {value.dtype}")
-    need_same_dtype(name, **tensors)
+from juanji.tensors.base import need_floating, need_tensor
 
 
 def _per_channel(name: str, channels: int, **tensors: Any) -> None:
@@ -124,7 +115,7 @@ def batch_norm(
             [ 1.]])
     """
     need_tensor(input, "input", "batch_norm")
-    _floating("batch_norm", input=input, weight=weight, bias=bias)
+    need_floating("batch_norm", input=input, weight=weight, bias=bias)
     if input.shape == (0,):
         return ew.copy(input)
     channels, rank = _channels("batch_norm", input), input.ndim
@@ -168,7 +159,7 @@ def instance_norm(
     <BLANKLINE>
             [[ 0.,  0.]]])
     """
-    _floating("instance_norm", input=input, weight=weight, bias=bias)
+    need_floating("instance_norm", input=input, weight=weight, bias=bias)
     channels, rank = _channels("instance_norm", input), input.ndim
     _per_channel(
         "instance_norm", channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
@@ -226,7 +217,7 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
     tensor([[-1.,  1.],
             [-1.,  1.]])
     """
-    _floating("layer_norm", input=input, weight=weight, bias=bias)
+    need_floating("layer_norm", input=input, weight=weight, bias=bias)
     shape, dims = _normalized("layer_norm", input, normalized_shape)
     _same_shape("layer_norm", shape, weight=weight, bias=bias)
     centred, _, var = _moments(input, dims)
@@ -247,7 +238,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     tensor([[-1.,  1., -1.,  1.]])
     """
     need_tensor(input, "input", "group_norm")
-    _floating("group_norm", input=input, weight=weight, bias=bias)
+    need_floating("group_norm", input=input, weight=weight, bias=bias)
     n, channels = input.shape[:1], _channels("group_norm", input)
     (groups,) = numbers(num_groups, 1, "num_groups", 1)
     if channels % groups:
@@ -275,7 +266,7 @@ def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float |
     >>> rms_norm(jj.tensor([3.0, 4.0, 0.0, 0.0]), [4], eps=0.0)
     tensor([1.2000, 1.6000, 0.0000, 0.0000])
     """
-    _floating("rms_norm", input=input, weight=weight)
+    need_floating("rms_norm", input=input, weight=weight)
     shape, dims = _normalized("rms_norm", input, normalized_shape)
     _same_shape("rms_norm", shape, weight=weight)
     small = float(np.finfo(input.dtype.numpy).eps) if eps is None else eps

@@ -17,7 +17,7 @@ from juanji.ops import reduce as rows
 from juanji.spec import show
 from juanji.tensors import arithmetic as ar
 from juanji.tensors import creation
-from juanji.tensors.base import TensorBase, as_array, need_same_dtype, need_tensor
+from juanji.tensors.base import TensorBase, as_array, need_floating, need_same_dtype, need_tensor
 from juanji.tensors.methods import Tensor
 from juanji.tensors.products import matmul
 
@@ -60,15 +60,6 @@ def _two(name: str, text: str) -> Callable[[Any, Any], Any]:
 
 maximum = _two("maximum", "The larger of each pair; NaN wins.")
 minimum = _two("minimum", "The smaller of each pair; NaN wins.")
-
-
-def _check_floating(function: str, **tensors: Any) -> None:
-    for name, value in tensors.items():
-        if value is not None:
-            need_tensor(value, name, function)
-            if not value.dtype.is_floating_point:
-                raise RuntimeError(f"{function}: {name} must be floating point, not {value.dtype}")
-    need_same_dtype(function, **tensors)
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Any:
@@ -170,7 +161,7 @@ def cross_entropy(
     Raises:
         ShapeError: shapes that do not fit. IndexError: a class that does not exist. ValueError: bad arguments.
     """
-    _check_floating("cross_entropy", input=input, weight=weight)
+    need_floating("cross_entropy", input=input, weight=weight)
     need_tensor(target, "target", "cross_entropy")
     _check_reduction("cross_entropy", reduction)
     if not 0.0 <= label_smoothing <= 1.0:
@@ -243,7 +234,7 @@ def nll_loss(
     reduction: str = "mean",
 ) -> Any:
     """The negative of each row's log-probability at its class. Shapes as `cross_entropy` with class numbers."""
-    _check_floating("nll_loss", input=input, weight=weight)
+    need_floating("nll_loss", input=input, weight=weight)
     need_tensor(target, "target", "nll_loss")
     _check_reduction("nll_loss", reduction)
     expected = input.shape[:1] + input.shape[2:] if input.ndim > 1 else ()

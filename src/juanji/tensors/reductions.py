@@ -13,7 +13,7 @@ from juanji.ops import reduce as rd
 from juanji.ops.shape import reshape
 from juanji.spec import normal_dim, show
 from juanji.tensors.arithmetic import cast, scalar
-from juanji.tensors.base import need_tensor
+from juanji.tensors.base import need_floating, need_tensor
 from juanji.tensors.public import public
 
 #: What `max(dim)` and `min(dim)` return.
@@ -65,10 +65,10 @@ def prod(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -
 
 
 def _floating(x: Any, name: str, dtype: Any = None) -> Any:
-    need_tensor(x, "input", name)
-    x = x if dtype is None else cast(x, as_dtype(dtype))
-    if not x.dtype.is_floating_point:
-        raise RuntimeError(f"{name}: input dtype should be floating point, got {x.dtype}; cast it with .float()")
+    if dtype is not None:
+        need_tensor(x, "input", name)
+        x = cast(x, as_dtype(dtype))
+    need_floating(name, input=x)
     return x
 
 
