@@ -55,6 +55,7 @@ class Lowering:
         self.last_use = last_use
         self.position = 0
         self._contiguous: dict[tuple[Node, str], Access] = {}
+        self._algorithm, self._refused = "", list[tuple[str, str]]()
 
     def run(self) -> Program:
         """Lowers everything; final values end in their targets."""
@@ -108,6 +109,7 @@ class Lowering:
         if group.kind not in handlers:
             raise AssertionError(f"no lowering for {group.kind}")
         begin = len(self.program.calls)
+        self._algorithm, self._refused = "", []
         handlers[group.kind](self, group)
         work = flops(group.anchor) if group.anchor is not None else 0
         if work:
@@ -116,6 +118,18 @@ class Lowering:
             main = [c for c in new if not isinstance(c.spec, (LoopSpec, TransposeSpec, InterleaveSpec))] or new[-1:]
             for call in main:
                 call.flops = work // len(main)
+                call.algorithm, call.refused = self._algorithm or "contraction", tuple(self._refused)
+
+    def takes(self, algorithm: str, refusal: str) -> bool:
+        """Whether a contraction is computed in a special way: where no reason speaks against it.
+
+        Both are kept with its calls, so that `juanji bench` can say why a problem is computed as it is.
+        """
+        if refusal:
+            self._refused.append((algorithm, refusal))
+        else:
+            self._algorithm = algorithm
+        return not refusal
 
     # -- where values are ---------------------------------------------------------------------------------------
     def access(self, node: Node) -> Access:

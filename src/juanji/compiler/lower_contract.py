@@ -275,12 +275,7 @@ def matrix_product(lowering: Lowering, group: Group, anchor: Node) -> None:
     batch = anchor.shape[:-2]
     vectors = choose_vectors(n, lowering.target, anchor.dtype)
     block = ContractSpec(anchor.dtype, vectors).block(lowering.target)
-    if (
-        not batch
-        and anchor.dtype[0] == "f"
-        and n >= dot_block(lowering.target, anchor.dtype)
-        and _turning_costs_more(m, k, a, b)
-    ):
+    if lowering.takes("dot products", _dot_refusal(lowering, batch, m, k, a, b)):
         _dot_products(lowering, group, anchor, a, b, c)
         return
     if b.strides[-1] == 1 or n == 1:
@@ -305,12 +300,18 @@ def matrix_product(lowering: Lowering, group: Group, anchor: Node) -> None:
     emit(lowering, group, tables, a, b, c, n, a.strides[-1], b_k, b_block, rank - 1)
 
 
-def _turning_costs_more(m: int, k: int, a: Access, b: Access) -> bool:
-    """Whether dot products of the rows of A and the columns of B, which both lie along memory, take less time than
-    turning B over: that is about a third of a cycle for each of its elements, and the sums along lanes that dot
-    products end with are one or two for each of the result's.
+def _dot_refusal(lowering: Lowering, batch: Sequence[int], m: int, k: int, a: Access, b: Access) -> str:
+    """Why there are no dot products of the rows of A and the columns of B, which must both lie along memory. They are
+    to take less time than turning B over: that is about a third of a cycle for each of its elements, and the sums along
+    lanes that dot products end with are one or two for each of the result's.
     """
-    return a.strides[-1] == 1 and b.strides[-2] == 1 and b.strides[-1] != 1 and DOT_ROWS * m <= k
+    if batch or a.dtype[0] != "f":
+        return "a batch of products, or integers"
+    if b.shape[-1] < dot_block(lowering.target, a.dtype):
+        return f"{b.shape[-1]} columns are less than one block"
+    if a.strides[-1] != 1 or b.strides[-2] != 1 or b.strides[-1] == 1:
+        return "the summed dimension does not lie along memory in both"
+    return "" if DOT_ROWS * m <= k else f"{m} rows: at most {k // DOT_ROWS} for sums of {k}"
 
 
 def _dot_products(lowering: Lowering, group: Group, anchor: Node, a: Access, b: Access, c: Access) -> None:

@@ -133,8 +133,10 @@ def _weight_view(w: Access, groups: int) -> Access:
     return Access(w.buffer, shape, (o * outs, *kernel, i, o), w.offset, w.dtype)
 
 
-def _planar(lowering: Lowering, g: Geometry, reduced: int, rows: int, width: int, anchor: Node) -> bool:
-    return len(anchor.shape) < 5 and lower_planar.suits(lowering, g.plane(), reduced, rows, width, anchor.dtype)
+def _planar_refusal(lowering: Lowering, g: Geometry, reduced: int, rows: int, width: int, anchor: Node) -> str:
+    if len(anchor.shape) == 5:
+        return "three dimensions"
+    return lower_planar.refusal(lowering, g.plane(), reduced, rows, width, anchor.dtype)
 
 
 def _as_it_lies(lowering: Lowering, x: Node) -> bool:
@@ -155,14 +157,15 @@ def _as_it_lies(lowering: Lowering, x: Node) -> bool:
 def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
     x_node, w_node = anchor.inputs
     g = geometry_of(anchor, x_node.shape, w_node.shape, anchor.shape)
-    if lower_depthwise.suits(lowering, g, anchor.dtype, g.ins, g.outs):
+    if lowering.takes("depthwise", lower_depthwise.refusal(lowering, g, anchor.dtype, g.ins, g.outs)):
         lower_depthwise.forward(lowering, group, g, x_node, w_node)
         return
-    if _planar(lowering, g, g.ins, g.outs, g.out[2], anchor):
+    if lowering.takes("planes", _planar_refusal(lowering, g, g.ins, g.outs, g.out[2], anchor)):
         places = (lifted(lowering.access(n), 4) for n in (x_node, w_node))
         lower_planar.forward(lowering, group, g.plane(), *places)
         return
-    if lower_few.suits(lowering, g, anchor.dtype) and lower_few.forward(lowering, group, g, x_node, w_node):
+    if lowering.takes("few pixels", lower_few.forward_refusal(lowering, g, lowering.access(w_node))):
+        lower_few.forward(lowering, group, g, x_node, w_node)
         return
     x = lifted(lowering.access(x_node) if _as_it_lies(lowering, x_node) else image(lowering, x_node))
     w = _weight_view(lowering.access(w_node), g.groups)
@@ -173,15 +176,18 @@ def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
 def _input_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     g_node, w_node = anchor.inputs
     g = geometry_of(anchor, anchor.shape, w_node.shape, g_node.shape)
-    if lower_depthwise.suits(lowering, g, anchor.dtype, g.outs, g.ins):
+    if lowering.takes("depthwise", lower_depthwise.refusal(lowering, g, anchor.dtype, g.outs, g.ins)):
         lower_depthwise.input_gradient(lowering, group, g, g_node, w_node)
         return
-    if _planar(lowering, g, g.outs, g.ins, g.size[2], anchor) and lower_planar.gradient_fits(g.plane()):
+    reason = _planar_refusal(lowering, g, g.outs, g.ins, g.size[2], anchor)
+    if not reason and not lower_planar.gradient_fits(g.plane()):
+        reason = "windows that lie wholly in the padding"
+    if lowering.takes("planes", reason):
         places = (lifted(lowering.access(n), 4) for n in (g_node, w_node))
         lower_planar.input_gradient(lowering, group, g.plane(), *places)
         return
     dy, w = lifted(image(lowering, g_node)), lifted(lowering.access(w_node))
-    if lower_phases.suits(lowering, g, anchor.dtype):
+    if lowering.takes("phases side by side", lower_phases.refusal(lowering, g, anchor.dtype)):
         small, joint = lower_phases.joint(lowering, g, w)
         shape = (g.images, small.ins, *small.size)
         side_by_side = lowering.program.buffer(shape, anchor.dtype, channels_last(5))
@@ -207,9 +213,9 @@ def _input_grad_of(
 def _weight_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
     g_node, x_node = anchor.inputs
     g = geometry_of(anchor, x_node.shape, anchor.shape, g_node.shape)
-    if lower_depthwise.suits(lowering, g, anchor.dtype, g.ins, g.outs):
+    if lowering.takes("depthwise", lower_depthwise.refusal(lowering, g, anchor.dtype, g.ins, g.outs)):
         lower_depthwise.weight_gradient(lowering, group, g, anchor, g_node, x_node)
-    elif lower_few.suits(lowering, g, anchor.dtype):
+    elif lowering.takes("few pixels", lower_few.refusal(lowering, g, anchor.dtype)):
         lower_few.weight_gradient(lowering, group, g, anchor, g_node, x_node)
     else:
         lower_weight_grad.lower(lowering, group, anchor)

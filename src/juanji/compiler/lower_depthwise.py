@@ -39,10 +39,16 @@ MOST_CHANNELS = 8
 SHORTEST = 64
 
 
-def suits(lowering: Lowering, g: Geometry, dtype: str, reduced: int, made: int) -> bool:
-    """Whether a group's `made` channels are computed from its `reduced` in one vector: powers of two, few of both."""
+def refusal(lowering: Lowering, g: Geometry, dtype: str, reduced: int, made: int) -> str:
+    """Why a group's `made` channels are not computed from its `reduced` in one vector; empty where they are."""
     most = min(MOST_CHANNELS, lowering.target.vector_bytes // DTYPE_BYTES[dtype])
-    return g.groups > 1 and 1 <= reduced <= made <= most and all(n & (n - 1) == 0 for n in (reduced, made))
+    if g.groups == 1:
+        return "one group"
+    if not 1 <= reduced <= made <= most:
+        return f"{reduced} channels to {made} in a group: at most {most}, and no more read than made"
+    if any(n & (n - 1) for n in (reduced, made)):
+        return f"{reduced} channels to {made} in a group: not powers of two"
+    return ""
 
 
 def _channels(g: Geometry, reduced: int, made: int) -> Geometry:

@@ -28,22 +28,33 @@ from juanji.spec import contiguous_strides
 LEAST_WEIGHTS = 1 << 14
 
 
-def suits(lowering: Lowering, g: Geometry, dtype: str) -> bool:
-    """Whether there are few output pixels, all of whose taps lie inside the input."""
+def refusal(lowering: Lowering, g: Geometry, dtype: str) -> str:
+    """Why it is no product with the weights as they lie: that is for few pixels, all of whose taps lie inside."""
+    if g.groups != 1 or math.prod(g.kernel) == 1 or dtype[0] != "f":
+        return "groups, a kernel of one element, or integers"
     pixels, depth = g.images * math.prod(g.out), g.ins * math.prod(g.kernel)
     inside = all(
         p == 0 and (o - 1) * s + (k - 1) * d < n
         for n, o, k, s, p, d in zip(g.size, g.out, g.kernel, g.stride, g.pad, g.dilation, strict=True)
     )
-    few = DOT_ROWS * pixels <= depth and depth * g.outs >= LEAST_WEIGHTS and g.outs >= dot_block(lowering.target, dtype)
-    return g.groups == 1 and inside and few and dtype[0] == "f" and math.prod(g.kernel) > 1
+    if not inside:
+        return "taps in the padding"
+    if DOT_ROWS * pixels > depth:
+        return f"{pixels} output pixels: at most {depth // DOT_ROWS} for sums of {depth}"
+    if depth * g.outs < LEAST_WEIGHTS or g.outs < dot_block(lowering.target, dtype):
+        return f"{depth * g.outs} weights are packed within a few microseconds"
+    return ""
 
 
-def forward(lowering: Lowering, group: Group, g: Geometry, x_node: Node, w_node: Node) -> bool:
-    """The forward convolution; False, and nothing done, where the weights or the result lie in another order."""
+def forward_refusal(lowering: Lowering, g: Geometry, w: Access) -> str:
+    """As `refusal`; the weights must lie in their usual order, too."""
+    plain = w.strides == contiguous_strides(w.shape)
+    return refusal(lowering, g, w.dtype) or ("" if plain else "weights that do not lie in C order")
+
+
+def forward(lowering: Lowering, group: Group, g: Geometry, x_node: Node, w_node: Node) -> None:
+    """The forward convolution."""
     w = lowering.access(w_node)
-    if w.strides != contiguous_strides(w.shape):
-        return False
     own = image_result(lowering, group.result)
     order = strides_in_order(own.shape, channels_last(len(own.shape)))
     c = own
@@ -60,7 +71,6 @@ def forward(lowering: Lowering, group: Group, g: Geometry, x_node: Node, w_node:
     args += [k * a.item, k * a.item, n * c.item, *extra_refs]
     blocks = -(-n // dot_block(lowering.target, anchor.dtype))
     lowering.program.call(DotSpec(anchor.dtype, epilogue, extras), args, blocks, names(group.nodes), [c])
-    return True
 
 
 def weight_gradient(lowering: Lowering, group: Group, g: Geometry, anchor: Node, dy_node: Node, x_node: Node) -> None:

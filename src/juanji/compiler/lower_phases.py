@@ -53,10 +53,10 @@ def _axis(kernel: int, stride: int, pad: int) -> _Axis:
     return _Axis(max(s + n for _, s, n in phases), max(bases), phases)
 
 
-def suits(lowering: Lowering, g: Geometry, dtype: str) -> bool:
-    """Whether the phases side by side take fewer steps than one after another."""
+def refusal(lowering: Lowering, g: Geometry, dtype: str) -> str:
+    """Why the phases are not computed side by side; empty where they are, which takes fewer steps than one by one."""
     if g.groups != 1 or math.prod(g.stride) == 1 or any(d != 1 for d in g.dilation):
-        return False
+        return "groups, a dilation, or no stride"
     axes = [_axis(*sizes) for sizes in zip(g.kernel, g.stride, g.pad, strict=True)]
 
     def steps(columns: int) -> int:
@@ -64,7 +64,8 @@ def suits(lowering: Lowering, g: Geometry, dtype: str) -> bool:
 
     apart = sum(math.prod(n for _, _, n in phase) for phase in itertools.product(*(a.phases for a in axes)))
     together = math.prod(a.taps for a in axes)
-    return together * steps(g.ins * math.prod(g.stride)) * GAIN <= apart * steps(g.ins)
+    joint, single = together * steps(g.ins * math.prod(g.stride)), apart * steps(g.ins)
+    return "" if joint * GAIN <= single else f"{joint} steps instead of {single}: must be {GAIN} times fewer"
 
 
 def joint(lowering: Lowering, g: Geometry, w: Access) -> tuple[Geometry, Access]:

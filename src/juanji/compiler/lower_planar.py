@@ -54,12 +54,15 @@ def gradient_fits(g: Geometry) -> bool:
     return all(p < k for p, k in zip((*g.pad, *after), (*g.kernel, *g.kernel), strict=True))
 
 
-def suits(lowering: Lowering, g: Geometry, reduced: int, rows: int, width: int, dtype: str) -> bool:
-    """Whether a convolution of `reduced` channels to `rows`, with lines of `width` pixels, is done plane by plane."""
-    plain = g.groups == 1 and g.stride == (1, 1) and g.dilation == (1, 1)
+def refusal(lowering: Lowering, g: Geometry, reduced: int, rows: int, width: int, dtype: str) -> str:
+    """Why a convolution of `reduced` channels to `rows`, with lines of `width` pixels, is not done plane by plane."""
+    if g.groups != 1 or g.stride != (1, 1) or g.dilation != (1, 1):
+        return "groups, a stride or a dilation"
+    lanes = lowering.target.lanes(dtype)
     # A single channel lies plane by plane anyway; it is done so where many others are summed.
-    fits = few(lowering, rows, dtype) or (rows == 1 and reduced > 1)
-    return plain and fits and 2 * width >= lowering.target.lanes(dtype)
+    if not (few(lowering, rows, dtype) or (rows == 1 and reduced > 1)):
+        return f"{rows} channels made: 2 to {lanes // 2} leave lanes idle, or 1 summed from several"
+    return "" if 2 * width >= lanes else f"lines of {width} pixels fill less than half of {lanes} lanes"
 
 
 def pitched(lowering: Lowering, shape: Shape, pitch: int, dtype: str) -> Access:
@@ -198,14 +201,11 @@ def window(lowering: Lowering, group: Group, kind: str, inputs: list[Node]) -> b
     return True
 
 
-def weight_gradient_suits(lowering: Lowering, g: Geometry, dy: Access, x: Access) -> bool:
-    """Whether the planar weight gradient can be used: both images plane by plane, nothing padded."""
-    return (
-        suits(lowering, g, 1, g.outs, g.out[1], dy.dtype)
-        and dy.dtype in ("f32", "f64")
-        and g.outs <= 8
-        and unpadded(g)
-        and is_planar(dy)
-        and is_planar(x)
-        and math.prod(g.kernel) <= 49
-    )
+def weight_gradient_refusal(lowering: Lowering, g: Geometry, dy: Access, x: Access) -> str:
+    """Why the planar weight gradient is not used; empty where it is."""
+    reason = refusal(lowering, g, 1, g.outs, g.out[1], dy.dtype)
+    if reason:
+        return reason
+    if dy.dtype not in ("f32", "f64") or g.outs > 8 or math.prod(g.kernel) > 49:
+        return f"{g.outs} channels made with a kernel of {math.prod(g.kernel)} in {dy.dtype}: at most 8, 49, a float"
+    return "" if unpadded(g) and is_planar(dy) and is_planar(x) else "padding, or images with channels side by side"

@@ -55,12 +55,12 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
     g = geometry_of(anchor, x_node.shape, anchor.shape, g_node.shape)
     if len(anchor.shape) < 5:
         flat = [lifted(lowering.access(n), 4) for n in (g_node, x_node)]
-        if lower_planar.weight_gradient_suits(lowering, g.plane(), *flat):
+        if lowering.takes("planes", lower_planar.weight_gradient_refusal(lowering, g.plane(), *flat)):
             lower_planar.weight_gradient(lowering, g.plane(), anchor, *flat)
             finish_separately(lowering, group, anchor)
             return
     dy, x = lifted(image(lowering, g_node)), lifted(image(lowering, x_node))
-    exchanged = _exchange_gains(lowering, g, anchor.dtype)
+    exchanged = lowering.takes("images exchanged", _exchange_refusal(lowering, g, anchor.dtype))
     if exchanged:
         pad = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, g.kernel, g.pad, strict=True))
         g, dy, x = replace(g, ins=g.outs, outs=g.ins, size=g.out, out=g.size, pad=pad), x, dy
@@ -105,17 +105,18 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
     finish_separately(lowering, group, anchor)
 
 
-def _exchange_gains(lowering: Lowering, g: Geometry, dtype: str) -> bool:
-    """Whether the images change roles: with stride 1 the sum over outputs is also one over inputs, each times the
+def _exchange_refusal(lowering: Lowering, g: Geometry, dtype: str) -> str:
+    """Why the images do not change roles: with stride 1 the sum over outputs is also one over inputs, each times the
     outputs that it met, kernel positions counted from the end. Then the input's channels are the columns, which is
     better where few output channels would leave most lanes of a vector idle.
     """
     if g.groups != 1 or math.prod(g.stride) != 1:
-        return False
+        return "groups or a stride"
     if any(p > d * (k - 1) for d, k, p in zip(g.dilation, g.kernel, g.pad, strict=True)):
-        return False
+        return "more padding than the kernel reaches"
     lanes = lowering.target.lanes(dtype)
-    return -(-g.outs // lanes) * g.ins > EXCHANGE_GAIN * -(-g.ins // lanes) * g.outs
+    here, there = -(-g.outs // lanes) * g.ins, -(-g.ins // lanes) * g.outs
+    return "" if here > EXCHANGE_GAIN * there else f"{there} vectors instead of {here}, not {EXCHANGE_GAIN}x fewer"
 
 
 def _gradient_tables(g: Geometry, x: Access, dy: Access, s: Sequence[int], whole: bool, part: int | None) -> Tables:

@@ -37,6 +37,8 @@ class Call:
         blocks: for a call that does several pieces of work, the arguments of each, and
         rows: the table of (address of a block, its first chunk) that the kernel walks.
         flops: multiplications and additions of a contraction, for profiles.
+        algorithm: how a contraction is computed, and
+        refused: what was considered before it, each with the reason why it was not taken.
     """
 
     spec: Any
@@ -47,6 +49,8 @@ class Call:
     blocks: list[list[int | Ref]] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     flops: int = 0
+    algorithm: str = ""
+    refused: tuple[tuple[str, str], ...] = ()
 
     def buffers(self) -> list[Buffer]:
         """The buffers it touches."""
