@@ -10,6 +10,7 @@ read on both sides of a reduction or contraction is not kept in between, but com
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from juanji.compiler.inlining import inlined
@@ -25,17 +26,27 @@ REDUCING = ("reduce", "moments")
 class Group:
     """Nodes computed by one kernel (or one short sequence of them).
 
+    Sets of groups are integers with a bit for each; a group that took others in has their bits too.
+
     Attributes:
         anchor: the node that is not elementwise, if there is one.
         nodes: all of them, in order.
-        mask: their indices as bits.
         siblings: more reductions in the same loop.
+        bits: the group itself.
+        direct: groups one of whose nodes is an operand.
+        through: groups that are read through a view or an inlined value.
+        before: all groups that must have run before.
+        readers: groups that read this one.
     """
 
     anchor: Node | None
     nodes: list[Node] = field(default_factory=list)
-    mask: int = 0
     siblings: list[Node] = field(default_factory=list)
+    bits: int = 0
+    direct: int = 0
+    through: int = 0
+    before: int = 0
+    readers: int = 0
 
     @property
     def anchors(self) -> list[Node]:
@@ -56,7 +67,6 @@ class Group:
         """Takes a node in."""
         self.nodes.append(node)
         self.nodes.sort(key=lambda n: n.index)
-        self.mask |= 1 << node.index
 
 
 @dataclass
@@ -93,75 +103,116 @@ def fuse(outputs: list[Node]) -> Fused:
     for node in nodes:
         for child in node.inputs:
             users[child].append(node)
-    fuser = _Fuser(nodes, users, wanted)
-    fused = fuser.run()
-    if fused is None:
-        # Loops that are each allowed can need one another when taken together: then elementwise nodes stay apart.
-        fuser = _Fuser(nodes, users, wanted)
-        fuser.apart = True
-        fused = fuser.run()
-    assert fused is not None
-    return fused
+    return _Fuser(nodes, users, wanted).run()
 
 
 class _Fuser:
+    """Makes groups node by node. No group ever needs itself through others, so that they can run in some order."""
+
     def __init__(self, nodes: list[Node], users: dict[Node, list[Node]], outputs: set[Node]) -> None:
         self.nodes, self.users, self.outputs = nodes, users, outputs
         self.group_of: dict[Node, Group] = {}
-        self.ancestors: dict[Node, int] = {}
         self.groups: list[Group] = []
-        self.apart = False
+        self.by_bit: list[Group] = []
+        self.behind: dict[Node, int] = {}  # for a node that is in no group, the groups that it shows
 
-    def run(self) -> Fused | None:
-        """The groups in order; None if they need one another in a circle."""
+    def run(self) -> Fused:
+        """The groups in order."""
+        ancestors: dict[Node, int] = {}
         for node in self.nodes:
             mask = 0
             for child in node.inputs:
-                mask |= self.ancestors[child] | (1 << child.index)
-            self.ancestors[node] = mask
-        self.inlined = inlined(self.nodes, self.users, self.outputs, self.ancestors)
+                mask |= ancestors[child] | (1 << child.index)
+            ancestors[node] = mask
+        self.inlined = inlined(self.nodes, self.users, self.outputs, ancestors)
         for node in self.nodes:
             op = node.op
             if op is None or op.kind == "view" or is_constant(node) or node in self.inlined:
-                continue
-            if op.kind in ("map", "source"):
+                direct, through = self._reads(node)
+                self.behind[node] = direct | through
+            elif op.kind in ("map", "source"):
                 self._place_map(node)
             else:
                 self._new(node)
         for group in list(self.groups):
             if group.kind in REDUCING:
                 self._pull_producer(group)
-        if not self.apart:
-            self._join_siblings()
-        if not self._acyclic():
-            return None
+        self._join_siblings()
         return Fused(self._ordered(), self.users, self.outputs, self.inlined)
 
-    def _acyclic(self) -> bool:
-        """Whether every group can run after what it needs."""
-        needs = {group: self._needs(group) for group in self.groups}
-        waiting: dict[Group, list[Group]] = defaultdict(list)
-        for group, needed in needs.items():
-            for other in needed:
-                waiting[other].append(group)
-        left = {group: len(needed) for group, needed in needs.items()}
-        ready, done = [g for g, n in left.items() if n == 0], 0
-        while ready:
-            done += 1
-            for group in waiting[ready.pop()]:
-                left[group] -= 1
-                if left[group] == 0:
-                    ready.append(group)
-        return done == len(self.groups)
+    # -- who needs whom -----------------------------------------------------------------------------------------
+    def _reads(self, node: Node) -> tuple[int, int]:
+        """The groups that a node reads as operands, and through views and inlined values."""
+        direct = through = 0
+        for child in node.inputs:
+            group = self.group_of.get(child)
+            if group is None:
+                through |= self.behind[child]
+            else:
+                direct |= group.bits
+        return direct, through
 
-    def _new(self, node: Node) -> Group:
+    def _each(self, bits: int) -> Iterator[Group]:
+        """The groups of a set (one that took others in perhaps more than once)."""
+        while bits:
+            top = bits.bit_length() - 1
+            bits ^= 1 << top
+            yield self.by_bit[top]
+
+    def _leads_back(self, bits: int, goal: int) -> bool:
+        """Whether one of the groups `bits` needs one of `goal`."""
+        return any(group.before & goal for group in self._each(bits & ~goal))
+
+    def _take_in(self, group: Group, node: Node) -> None:
+        """Puts a node into a group."""
+        direct, through = self._reads(node)
+        group.add(node)
+        self.group_of[node] = group
+        direct, through = direct & ~group.bits, through & ~group.bits
+        group.direct |= direct
+        group.through |= through
+        for other in self._each(direct | through):
+            group.before |= other.before | other.bits
+            other.readers |= group.bits
+        self._tell(group)
+
+    def _merge(self, group: Group, other: Group) -> None:
+        """Puts all nodes of a group into another."""
+        group.nodes = sorted([*group.nodes, *other.nodes], key=lambda n: n.index)
+        for node in other.nodes:
+            self.group_of[node] = group
+        bits = other.bits
+        while bits:
+            top = bits.bit_length() - 1
+            bits ^= 1 << top
+            self.by_bit[top] = group
+        group.bits |= other.bits
+        group.direct = (group.direct | other.direct) & ~group.bits
+        group.through = (group.through | other.through) & ~group.bits
+        group.before = (group.before | other.before) & ~group.bits
+        group.readers = (group.readers | other.readers) & ~group.bits
+        self.groups.remove(other)
+        self._tell(group)
+
+    def _tell(self, group: Group) -> None:
+        """Whoever comes after a group comes after all that it needs."""
+        changed = [group]
+        while changed:
+            needed = changed.pop()
+            news = needed.before | needed.bits
+            for reader in self._each(needed.readers):
+                if news & ~reader.before:
+                    reader.before |= news
+                    changed.append(reader)
+
+    # -- elementwise nodes and epilogues ------------------------------------------------------------------------
+    def _new(self, node: Node) -> None:
         op = node.op
         assert op is not None
-        group = Group(None if op.kind in ("map", "source") else node)
-        group.add(node)
+        group = Group(None if op.kind in ("map", "source") else node, bits=1 << len(self.by_bit))
         self.groups.append(group)
-        self.group_of[node] = group
-        return group
+        self.by_bit.append(group)
+        self._take_in(group, node)
 
     def _only_user(self, node: Node, user: Node) -> bool:
         return node not in self.outputs and all(u is user for u in self.users[node])
@@ -170,58 +221,48 @@ class _Fuser:
         joined: Group | None = None
         for child in node.inputs:
             group = self.group_of.get(child)
-            if group is None or group is joined or not self._may_join(node, child, group):
+            if group is None or group is joined:
                 continue
             if joined is None:
-                joined = group
-                group.add(node)
-                self.group_of[node] = group
-            elif self._may_merge(joined, group):
-                for other in group.nodes:
-                    joined.add(other)
-                    self.group_of[other] = joined
-                joined.anchor = joined.anchor or group.anchor
-                self.groups.remove(group)
+                if self._may_join(node, child, group):
+                    joined = group
+                    self._take_in(group, node)
+            elif child.shape == node.shape and self._may_merge(joined, group):
+                self._merge(joined, group)
         if joined is None:
             self._new(node)
 
     def _may_join(self, node: Node, child: Node, group: Group) -> bool:
+        """Whether a node can be computed in the loop of `group`, or be its epilogue."""
         if group.kind in ANCHORS:
-            return (
+            allowed = (
                 child is group.result
                 and (child.op is None or child.op.name != "cross_entropy")  # one number a row: nothing to finish
                 and child.shape == node.shape
                 and child.dtype == node.dtype
                 and self._only_user(child, node)
                 and not uses_index(node)
-                and not self._depends(node, group, direct=child)
             )
-        return not self.apart and group.kind == "map" and child.shape == node.shape and not self._depends(node, group)
+        else:
+            allowed = group.kind == "map" and child.shape == node.shape
+        if not allowed:
+            return False
+        direct, through = self._reads(node)
+        return not through & group.bits and not self._leads_back(direct | through, group.bits)
 
     def _may_merge(self, first: Group, second: Group) -> bool:
-        if first.anchor is not None or second.anchor is not None:
+        """Whether two elementwise loops can be one."""
+        if first.kind != "map" or second.kind != "map":
             return False
         # Single numbers are not worth it: Adam's corrections of all parameters hang together by the betas, and became
         # one kernel of a second's compiling. Apart they are one small kernel, called for each (join.py).
         if first.nodes[0].spec.size == 1:
             return False
-        # Neither may reach the other through a node outside both.
-        both = first.mask | second.mask
-        return not any(self._reaches(child, both) for g in (first, second) for n in g.nodes for child in n.inputs)
-
-    def _reaches(self, child: Node, mask: int) -> bool:
-        return not mask >> child.index & 1 and bool(self.ancestors[child] & mask)
-
-    def _depends(self, node: Node, group: Group, direct: Node | None = None) -> bool:
-        """Whether `node` needs a member of `group` through something outside it (or, for an epilogue, at all)."""
-        for child in node.inputs:
-            if child is direct:
-                continue
-            if direct is not None and group.mask >> child.index & 1:
-                return True
-            if self._reaches(child, group.mask):
-                return True
-        return False
+        # Neither may read the other at other positions, or need it through a third.
+        both = first.bits | second.bits
+        if (first.through | second.through) & both:
+            return False
+        return not self._leads_back(first.direct | first.through | second.direct | second.through, both)
 
     def _pull_producer(self, group: Group) -> None:
         """Computes inside a reduction what nothing but the reduction uses."""
@@ -236,29 +277,11 @@ class _Fuser:
         inside = set(producer.nodes)
         if any(n in self.outputs or any(u not in inside for u in self.users[n]) for n in producer.nodes[:-1]):
             return
-        for node in producer.nodes:
-            group.add(node)
-            self.group_of[node] = group
-        self.groups.remove(producer)
-
-    def _needs(self, group: Group) -> set[Group]:
-        """The groups that a group reads."""
-        found: set[Group] = set()
-        for node in group.nodes:
-            stack = list(node.inputs)
-            while stack:
-                child = stack.pop()
-                owner = self.group_of.get(child)
-                if owner is None:
-                    stack.extend(child.inputs)  # a view, a constant or an inlined value: look through it
-                elif owner is not group:
-                    found.add(owner)
-        return found
+        self._merge(group, producer)
 
     def _join_siblings(self) -> None:
         """Reductions of the same dimensions that read a value of full shape in common become one loop."""
         homes: dict[object, list[Group]] = defaultdict(list)
-        needs = {group: self._needs(group) for group in self.groups}
         for group in list(self.groups):
             anchor = group.anchor
             if group.kind != "reduce" or anchor is None or anchor.op is None or anchor.op.name.startswith("arg"):
@@ -266,20 +289,14 @@ class _Fuser:
             source = anchor.inputs[0]
             for value in self._full_values(group, source.shape):
                 key = (value, source.shape, source.dtype, anchor.dtype, anchor.attr("dims"))
-                home = next((h for h in homes[key] if _independent(h, group, needs)), None)
+                known = (self.by_bit[h.bits.bit_length() - 1] for h in homes[key])  # itself, or what took it in
+                free = (h for h in known if h is not group and not h.before & group.bits | group.before & h.bits)
+                home = next(free, None)
                 if home is None:
                     homes[key].append(group)
                     continue
-                for node in group.nodes:
-                    home.add(node)
-                    self.group_of[node] = home
                 home.siblings += group.anchors
-                self.groups.remove(group)
-                needs[home] |= needs.pop(group)
-                for others in needs.values():
-                    if group in others:
-                        others.remove(group)
-                        others.add(home)
+                self._merge(home, group)
                 break
 
     def _full_values(self, group: Group, shape: tuple[int, ...]) -> list[Node]:
@@ -295,7 +312,7 @@ class _Fuser:
 
     def _ordered(self) -> list[Group]:
         """Groups after what they need; otherwise in the order in which their last node was made."""
-        needs = {group: self._needs(group) for group in self.groups}
+        needs = {group: set(self._each(group.direct | group.through)) for group in self.groups}
         order: list[Group] = []
         done: set[Group] = set()
 
@@ -312,19 +329,3 @@ class _Fuser:
                 stack2.append((group, True))
                 stack2.extend((g, False) for g in sorted(needs[group], key=lambda g: -g.result.index) if g not in done)
         return order
-
-
-def _independent(first: Group, second: Group, needs: dict[Group, set[Group]]) -> bool:
-    """Whether neither group needs the other's results, directly or through other groups."""
-    if first is second:
-        return False
-    for start, goal in ((first, second), (second, first)):
-        seen, stack = {start}, [start]
-        while stack:
-            for group in needs[stack.pop()]:
-                if group is goal:
-                    return False
-                if group not in seen:
-                    seen.add(group)
-                    stack.append(group)
-    return True

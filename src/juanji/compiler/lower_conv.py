@@ -191,7 +191,7 @@ def _input_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
         small, joint = lower_phases.joint(lowering, g, w)
         shape = (g.images, small.ins, *small.size)
         side_by_side = lowering.program.buffer(shape, anchor.dtype, channels_last(5))
-        _input_grad_of(lowering, Group(anchor, [anchor], group.mask), small, dy, joint, side_by_side)
+        _input_grad_of(lowering, Group(anchor, [anchor]), small, dy, joint, side_by_side)
         result = lifted(lowering.result(anchor, channels_last(len(anchor.shape))))
         lower_phases.between(lowering, g, side_by_side, result)
         lower_weight_grad.finish_separately(lowering, group, anchor)

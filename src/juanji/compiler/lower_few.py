@@ -90,7 +90,7 @@ def weight_gradient(lowering: Lowering, group: Group, g: Geometry, anchor: Node,
     tables = Tables()
     tables.rect((g.outs, 1, 1), (0, 1, 0, 0), (0, k, 0, 0), [(0, 0)], m)
     block = ContractSpec(anchor.dtype, choose_vectors(k, lowering.target, anchor.dtype)).block(lowering.target)
-    bare = Group(anchor, [anchor], group.mask)
+    bare = Group(anchor, [anchor])
     emit(lowering, bare, tables, dy, b, flat, k, g.outs, k, block, 1)
     if not plain:
         lowering.copy(c, result, "weight gradient to its order")

@@ -77,7 +77,7 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
     whole = _plane_is_line(g, x, dy)
     lines = 1 if whole or g.out[2] <= 2 * GRADIENT_LINE else 2
     tables = [_gradient_tables(g, x, dy, s, whole, part if lines == 2 else None) for part in range(lines)]
-    bare = Group(anchor, [anchor], group.mask)
+    bare = Group(anchor, [anchor])
     vectors = choose_vectors(g.outs, lowering.target, anchor.dtype)
     block = ContractSpec(anchor.dtype, vectors).block(lowering.target)
     a_k = x.strides[4] * g.stride[2]
