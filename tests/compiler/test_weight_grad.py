@@ -54,12 +54,15 @@ def test_slices_take_every_tap_once_and_the_first_of_a_partial_overwrites(work, 
         assert rect[6] == i // (cut.slices // cut.partials) * 10**6
         assert rect[15] == (i % (cut.slices // cut.partials) > 0)
     for r in range(count):
-        taps = [t for rect in parts.rects[r::count] for t in parts.taps[rect[10] : rect[10] + rect[11]]]
+        taps = np.concatenate([parts.taps[rect[10] : rect[10] + rect[11]] for rect in parts.rects[r::count]])
         begin, number = tables.rects[r][10:12]
-        assert taps == tables.taps[begin : begin + number]
-    chunks = lower_weight_grad._chunks([tables], cut, 6, 2)
-    for chunk in chunks:  # one chunk, one partial result, slices in their order
-        slices = [r // count for r, *_ in chunk]
+        np.testing.assert_array_equal(taps, tables.taps[begin : begin + number])
+    starts, jobs = lower_weight_grad._chunks([tables], cut, 6, 2)
+    assert starts[0] == 0
+    assert starts[-1] == len(jobs)
+    for begin, end in itertools.pairwise(starts):  # one chunk, one partial result, slices in their order
+        slices = (jobs[begin:end, 0] // count).tolist()
+        assert slices
         assert slices == sorted(slices)
         assert len({i // (cut.slices // cut.partials) for i in slices}) == 1
 

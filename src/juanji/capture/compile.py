@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,8 @@ class Compiled:
                     if cleared:
                         entry.cleared(cleared, leaves)
                     return result
-            entry, cleared = self._capture(tree, leaves)
+            with _collecting_later():
+                entry, cleared = self._capture(tree, leaves)
             entries = self._entries.setdefault(key, [])
             entries.append((entry, cleared, state.epoch))
             self._bound()
@@ -220,15 +222,12 @@ class Compiled:
         names = self._outer_names()
         before = [(n, n.read()) for n in names]
         marks = [fingerprint(v) for _, v in before]
-        collecting = gc.isenabled()
-        gc.disable()
-        state.capture = capture
-        try:
-            returned = self._function(*args, **kwargs)
-        finally:
-            state.capture = None
-            if collecting:
-                gc.enable()
+        with _collecting_later():
+            state.capture = capture
+            try:
+                returned = self._function(*args, **kwargs)
+            finally:
+                state.capture = None
         for (name, value), mark in zip(before, marks, strict=True):
             if fingerprint(name.read()) != mark or (is_container(value) and fingerprint(value) != mark):
                 raise CaptureError(
@@ -335,6 +334,20 @@ class _Line(str):
 
     def __hash__(self) -> int:
         return 0
+
+
+@contextlib.contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Python's garbage collector waits: it would look again and again through all the Nodes of a growing graph, which
+    takes a third of the time that a capture takes, and find nothing.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _told(described: tuple[Any, ...]) -> str:

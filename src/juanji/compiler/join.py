@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+from dataclasses import dataclass
+
 import numpy as np
 
 from juanji.codegen.loops import LoopSpec
@@ -10,36 +13,50 @@ from juanji.compiler.access import Buffer
 from juanji.compiler.program import Call, Program, Ref
 
 
+@dataclass
+class _Group:
+    """Calls that are to become one.
+
+    Attributes:
+        text: their kernel's, by which equal ones are known: 0.0 and -0.0 are equal, but not the same constant. Empty
+            where nothing can be joined.
+    """
+
+    calls: list[Call]
+    text: str
+    touched: set[Buffer]
+    writes: set[Buffer]
+
+    def independent(self, touched: Set[Buffer], writes: Set[Buffer]) -> bool:
+        """Whether neither writes what the other touches."""
+        return self.writes.isdisjoint(touched) and self.touched.isdisjoint(writes)
+
+
 def join_loops(program: Program) -> None:
     """Moves each elementwise call down to a later one of the same kernel, where nothing in between depends on it."""
-    calls = program.calls
-    joined: list[list[Call]] = []
-    touched = {id(call): frozenset(call.buffers()) for call in calls}
-    for call in calls:
-        home = _home(call, joined, touched)
-        if home is None:
-            joined.append([call])
-        else:
-            group = joined.pop(home)
-            joined.append([*group, call])
-    program.calls = [group[0] if len(group) == 1 else _many(group) for group in joined]
+    joined: list[_Group] = []
+    for call in program.calls:
+        single = not isinstance(call.spec, LoopSpec) or bool(call.spec.reduced)
+        group = _Group([call], "" if single else repr(call.spec), set(call.buffers()), set(call.writes))
+        home = _home(group, joined)
+        if home is not None:
+            before = joined.pop(home)
+            group.calls = [*before.calls, call]
+            group.touched |= before.touched
+            group.writes |= before.writes
+        joined.append(group)
+    program.calls = [group.calls[0] if len(group.calls) == 1 else _many(group.calls) for group in joined]
 
 
-def _home(call: Call, joined: list[list[Call]], touched: dict[int, frozenset[Buffer]]) -> int | None:
-    """The last group of the same kernel that can be moved down to `call` and does not itself touch what it touches."""
-    if not isinstance(call.spec, LoopSpec) or call.spec.reduced:
+def _home(new: _Group, joined: list[_Group]) -> int | None:
+    """The last group of the same kernel that can be moved down to `new` and does not itself touch what it touches."""
+    if not new.text:
         return None
-
-    def depend(a: Call, b: Call) -> bool:
-        return not (a.writes.isdisjoint(touched[id(b)]) and b.writes.isdisjoint(touched[id(a)]))
-
     for i in range(len(joined) - 1, -1, -1):
         group = joined[i]
-        # Their texts too: 0.0 and -0.0 are equal, but not the same constant.
-        if group[0].spec == call.spec and repr(group[0].spec) == repr(call.spec):
-            apart = all(not depend(c, call) for c in group)
-            free = all(not depend(c, later) for c in group for between in joined[i + 1 :] for later in between)
-            return i if apart and free else None
+        if group.text == new.text:
+            free = all(group.independent(between.touched, between.writes) for between in joined[i + 1 :])
+            return i if free and group.independent(new.touched, new.writes) else None
     return None
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from juanji.codegen.contract import ContractSpec, choose_vectors, column_blocks, tile_rows
 from juanji.codegen.dot import DotSpec
@@ -39,8 +40,12 @@ FEW_ROWS = 4
 DOT_ROWS = 6
 #: (rect, first row, last row, first column block, last column block).
 Job = tuple[int, int, int, int, int]
-#: Cuts tables into chunks of jobs, given the rows of a register tile, the columns of a block, and how many blocks.
-Partition = Callable[["Tables", int, int, int], list[list[Job]]]
+#: Chunks of jobs: where each begins among the jobs and where the last ends, and the jobs.
+Chunks = tuple[NDArray[np.int64], NDArray[np.int64]]
+#: Cuts tables into chunks, given the rows of a register tile, the columns of a block, and how many blocks.
+Partition = Callable[["Tables", int, int, int], Chunks]
+#: (offset in A, offset in B) of each tap.
+Taps = Sequence[tuple[int, int]] | NDArray[np.int64]
 
 
 @dataclass
@@ -48,24 +53,31 @@ class Tables:
     """Rects, taps and jobs under construction; offsets in elements, turned into bytes at the end."""
 
     rects: list[list[int]] = field(default_factory=list)
-    taps: list[tuple[int, int]] = field(default_factory=list)
     work: list[tuple[int, int]] = field(default_factory=list)
-    _known: dict[tuple[tuple[int, int], ...], int] = field(default_factory=dict)
+    _taps: list[NDArray[np.int64]] = field(default_factory=list)
+    _count: int = 0
+    _known: dict[bytes, int] = field(default_factory=dict)
 
-    def tap_list(self, taps: Sequence[tuple[int, int]]) -> tuple[int, int]:
-        """(begin, count) of a list of (offset in A, offset in B)."""
-        key = tuple(taps)
-        if key not in self._known:
-            self._known[key] = len(self.taps)
-            self.taps.extend(key)
-        return self._known[key], len(key)
+    @property
+    def taps(self) -> NDArray[np.int64]:
+        """All taps, one a row."""
+        return np.concatenate(self._taps) if self._taps else np.zeros((0, 2), np.int64)
+
+    def tap_list(self, taps: Taps) -> tuple[int, int]:
+        """(begin, count) of a list of taps among all."""
+        rows = np.array(taps, np.int64).reshape(-1, 2)
+        begin = self._known.setdefault(rows.tobytes(), self._count)
+        if begin == self._count and len(rows):
+            self._taps.append(rows)
+            self._count += len(rows)
+        return begin, len(rows)
 
     def rect(
         self,
         sizes: tuple[int, int, int],
         a: tuple[int, int, int, int],
         c: tuple[int, int, int, int],
-        taps: Sequence[tuple[int, int]],
+        taps: Taps,
         depth: int,
         b_base: int = 0,
         n_base: int = 0,
@@ -131,21 +143,20 @@ def emit(
     if segment is None:
         segment = max(1, PANEL_BYTES // max(1, depth * block * item))
     rows = spec.rows(target)
-    chunks = (partition or _chunks)(tables, rows, block, blocks)
+    starts, jobs = (partition or _chunks)(tables, rows, block, blocks)
+    chunks = len(starts) - 1
     if not chunks:
         return
-    jobs = [job for chunk in chunks for job in chunk]
-    starts = [0, *itertools.accumulate(len(chunk) for chunk in chunks)]
     rects = np.array(tables.rects, np.int64)
     rects[:, _RECT_ELEMENTS] *= item
-    taps = np.array(tables.taps or [(0, 0)], np.int64) * item
+    taps = tables.taps * item if tables.taps.size else np.zeros((1, 2), np.int64)
     program = lowering.program
     args: list[int | Ref] = [
         ref(a),
         ref(b),
         ref(c),
-        ref(program.constant(np.array(starts, np.int64))),
-        ref(program.constant(np.array(jobs, np.int64))),
+        ref(program.constant(starts)),
+        ref(program.constant(jobs)),
         ref(program.constant(rects)),
         ref(program.constant(taps)),
         a_k * item,
@@ -155,30 +166,25 @@ def emit(
         segment,
         *extra_refs,
     ]
-    program.call(spec, args, len(chunks), names(group.nodes), [c])
+    program.call(spec, args, chunks, names(group.nodes), [c])
 
 
-def _chunks(tables: Tables, rows: int, block: int, blocks: int) -> list[list[Job]]:
+def _chunks(tables: Tables, rows: int, block: int, blocks: int) -> Chunks:
     """Work items of about `JOB_WORK`, one a chunk: many rows of one column block where B is large, else few rows of
     all blocks.
     """
-    chunks: list[list[Job]] = []
-    single = all(count * depth <= 1024 for (_, count), depth in zip(_counts(tables), _depths(tables), strict=True))
-    for r, (m, k) in enumerate(tables.work):
-        together = blocks if single and blocks * block * k <= 65536 else 1
-        step = max(rows, -(-JOB_WORK // (k * block * together)) // rows * rows)
-        for first in range(0, blocks, together):
-            for begin in range(0, m, step):
-                chunks.append([(r, begin, min(m, begin + step), first, min(blocks, first + together))])
-    return chunks
-
-
-def _counts(tables: Tables) -> list[tuple[int, int]]:
-    return [(r[10], r[11]) for r in tables.rects]
-
-
-def _depths(tables: Tables) -> list[int]:
-    return [r[12] for r in tables.rects]
+    m, k = np.array(tables.work or [(0, 1)], np.int64).T
+    together = np.ones_like(k)
+    if all(rect[11] * rect[12] <= 1024 for rect in tables.rects):
+        together[blocks * block * k <= 65536] = blocks
+    step = np.maximum(rows, -(-JOB_WORK // (k * block * together)) // rows * rows)
+    high = -(-m // step)
+    number = high * -(-blocks // together)
+    rect = np.repeat(np.arange(len(m)), number)
+    place = np.arange(len(rect)) - (np.cumsum(number) - number)[rect]  # among the jobs of its rect
+    first, begin = place // high[rect] * together[rect], place % high[rect] * step[rect]
+    end, last = np.minimum(m[rect], begin + step[rect]), np.minimum(blocks, first + together[rect])
+    return np.arange(len(rect) + 1), np.stack([rect, begin, end, first, last], axis=1)
 
 
 def extra_operands(

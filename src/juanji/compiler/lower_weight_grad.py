@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from juanji.codegen.contract import ContractSpec, choose_vectors
 from juanji.compiler import lower_planar
 from juanji.compiler.access import Access, channels_last
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering, loop_call, lower_map
-from juanji.compiler.lower_contract import JOB_WORK, Job, Tables, emit, image
+from juanji.compiler.lower_contract import JOB_WORK, Chunks, Job, Tables, emit, image
 from juanji.compiler.windows import Geometry, geometry_of, kernel_overlaps, lifted
 from juanji.dtypes import BY_SHORT
 from juanji.graph import Node
@@ -145,18 +146,11 @@ def _gradient_tables(g: Geometry, x: Access, dy: Access, s: Sequence[int], whole
             taps, depth = _line_taps(g.images * math.prod(g.out), xx, dy_col)
         else:
             starts, depth = _pieces(x0, x1, part)
-            taps = [
-                (
-                    n * xn + oz * g.stride[0] * xz + oy * g.stride[1] * xy + ox * g.stride[2] * xx,
-                    n * dn + oz * dz + oy * dy_row + ox * dy_col,
-                )
-                for n in range(g.images)
-                for oz in depths
-                for oy in range(y0, y1)
-                for ox in starts
-            ]
+            places = (range(g.images), depths, range(y0, y1), starts)
+            here = _sums(places, (xn, g.stride[0] * xz, g.stride[1] * xy, g.stride[2] * xx))
+            taps = np.stack([here, _sums(places, (dn, dz, dy_row, dy_col))], axis=1)
         if depth == 0:
-            taps = []
+            taps = taps[:0]
         base = (
             index * g.ins * xc
             + (plane * g.dilation[0] - g.pad[0]) * xz
@@ -173,6 +167,14 @@ def _gradient_tables(g: Geometry, x: Access, dy: Access, s: Sequence[int], whole
             a, c = (base, xc, pitch, down_step), (place, s[4], s[3], s[2])
         tables.rect(sizes, a, c, taps, depth, index * g.outs * (dc if dc else 1), 0)
     return tables
+
+
+def _sums(places: Sequence[Sequence[int]], strides: Sequence[int]) -> NDArray[np.int64]:
+    """The offset of each combination of places, the last of them moving first."""
+    total = np.zeros(1, np.int64)
+    for values, stride in zip(places, strides, strict=True):
+        total = np.add.outer(total, np.array(values, np.int64) * stride).ravel()
+    return total
 
 
 def _pieces(begin: int, end: int, part: int | None) -> tuple[Sequence[int], int]:
@@ -227,27 +229,30 @@ def _slices(tables: Sequence[Tables], cut: _Cut, pitch: int) -> Tables:
         pitch: elements from one partial result to the next.
     """
     parts = Tables()
-    for i, table in itertools.product(range(cut.slices), tables):
+    begins = [parts.tap_list(table.taps)[0] for table in tables]
+    for i, (begin, table) in itertools.product(range(cut.slices), zip(begins, tables, strict=True)):
         partial, place = divmod(i, cut.slices // cut.partials)
         adds = int(place > 0 or table is not tables[0])
         for rect, (rows, _) in zip(table.rects, table.work, strict=True):
-            begin, number, depth = rect[10:13]
-            taps = table.taps[begin + number * i // cut.slices : begin + number * (i + 1) // cut.slices]
-            here, count = parts.tap_list(taps)
-            c_base = rect[6] + partial * pitch
-            parts.rects.append([*rect[:6], c_base, *rect[7:10], here, count, depth, *rect[13:15], adds])
-            parts.work.append((rows, max(1, count * depth)))
+            at, number, depth = rect[10:13]
+            skipped, end = number * i // cut.slices, number * (i + 1) // cut.slices
+            taps = (begin + at + skipped, end - skipped, depth)
+            parts.rects.append([*rect[:6], rect[6] + partial * pitch, *rect[7:10], *taps, *rect[13:15], adds])
+            parts.work.append((rows, max(1, (end - skipped) * depth)))
     return parts
 
 
-def _chunks(tables: Sequence[Tables], cut: _Cut, rows: int, blocks: int) -> list[list[Job]]:
+def _chunks(tables: Sequence[Tables], cut: _Cut, rows: int, blocks: int) -> Chunks:
     """Each group of each partial: what it does of the first slice, of the second and so on."""
-    chunks: list[list[Job]] = []
     rects, each = len(tables[0].rects), cut.slices // cut.partials * len(tables)
-    for partial, group in itertools.product(range(cut.partials), _groups(_work(tables), rows, blocks, cut.groups)):
-        slices = range(partial * each, (partial + 1) * each)
-        chunks.append([(i * rects + r, m0, m1, b0, b1) for i in slices for r, m0, m1, b0, b1 in group])
-    return chunks
+    groups = [np.array(group, np.int64) for group in _groups(_work(tables), rows, blocks, cut.groups)]
+    starts, jobs = [0], []
+    for partial, group in itertools.product(range(cut.partials), groups):
+        chunk = np.tile(group, (each, 1))
+        chunk[:, 0] += np.repeat(np.arange(partial * each, (partial + 1) * each) * rects, len(group))
+        starts.append(starts[-1] + len(chunk))
+        jobs.append(chunk)
+    return np.array(starts, np.int64), np.concatenate(jobs) if jobs else np.zeros((0, 5), np.int64)
 
 
 def _groups(work: Sequence[tuple[int, int]], rows: int, blocks: int, count: int) -> list[list[Job]]:
@@ -324,7 +329,7 @@ def _plane_is_line(g: Geometry, x: Access, dy: Access) -> bool:
     )
 
 
-def _line_taps(pixels: int, a_step: int, b_step: int) -> tuple[list[tuple[int, int]], int]:
+def _line_taps(pixels: int, a_step: int, b_step: int) -> tuple[NDArray[np.int64], int]:
     """A line of pixels cut into equal runs, as near `LINE_PIXELS` as divides it."""
     depth = next((d for d in range(min(LINE_PIXELS, pixels), 0, -1) if pixels % d == 0), 1)
-    return [(p * a_step, p * b_step) for p in range(0, pixels, depth)], depth
+    return np.multiply.outer(np.arange(0, pixels, depth), [a_step, b_step]), depth

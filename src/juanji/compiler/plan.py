@@ -5,6 +5,7 @@ Buffers are placed in the arena by lifetime. Inputs are found at each call; what
 
 from __future__ import annotations
 
+import bisect
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -231,20 +232,21 @@ def _place(calls: list[Call], steady: int) -> Placement:
                 last[buffer] = i
                 if buffer in kept:
                     first[buffer], last[buffer] = 0, len(calls)
-    placed: list[tuple[int, int, Buffer]] = []
+    placed: list[tuple[int, int, int, int]] = []  # sorted: where it begins and ends, its first and its last call
     offsets: dict[Buffer, int] = {}
     total = 0
     for buffer in sorted(first, key=lambda b: (-b.nbytes, first[b])):
         size = max(64, -(-buffer.nbytes // 64) * 64)
-        at = 0
-        for begin, end, other in sorted(placed, key=lambda p: p[0]):
-            if first[other] > last[buffer] or last[other] < first[buffer]:
+        at, born, dies = 0, first[buffer], last[buffer]
+        for begin, end, other_born, other_dies in placed:
+            if other_born > dies or other_dies < born:
                 continue
             if at + size <= begin:
                 break
-            at = max(at, end)
+            if end > at:
+                at = end
         offsets[buffer] = at
-        placed.append((at, at + size, buffer))
+        bisect.insort(placed, (at, at + size, born, dies))
         total = max(total, at + size)
     return Placement(offsets, total, last)
 
