@@ -24,7 +24,7 @@ def copy(program: Program, source: Access, target: Access, label: str) -> None:
     extents, (into, out_of) = collapse(target.shape, [target.strides, source.strides], order)
     if len(extents) >= 2 and into[-1] == 1 and out_of[-1] not in (0, 1) and DTYPE_BYTES[source.dtype] >= 4:
         unit = next((d for d in range(len(extents) - 1) if out_of[d] == 1), None)
-        if unit is not None and min(extents[unit], extents[-1]) >= 4:
+        if unit is not None and min(extents[unit], extents[-1]) >= 2:
             axes = [d for d in range(len(extents)) if d != unit]
             axes.insert(len(axes) - 1, unit)
             sizes = tuple(extents[d] for d in axes)

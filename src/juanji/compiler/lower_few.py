@@ -18,7 +18,7 @@ from juanji.compiler.access import Access, channels_last, strides_in_order
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering, Operands, names
 from juanji.compiler.lower_contract import DOT_ROWS, Tables, emit, extra_operands, image, image_result
-from juanji.compiler.lower_weight_grad import finish_separately
+from juanji.compiler.lower_weight_grad import finish_separately, padded
 from juanji.compiler.program import Ref, ref
 from juanji.compiler.windows import Geometry, lifted
 from juanji.graph import Node
@@ -26,21 +26,18 @@ from juanji.spec import contiguous_strides
 
 #: Fewer weights are brought into panels within a few microseconds.
 LEAST_WEIGHTS = 1 << 14
+#: The least that there are of weights for each element of the patches, which take as long to be brought into order.
+PATCH_SHARE = 2
 
 
 def refusal(lowering: Lowering, g: Geometry, dtype: str) -> str:
-    """Why it is no product with the weights as they lie: that is for few pixels, all of whose taps lie inside."""
+    """Why it is no product with the weights as they lie: that is for few pixels, whose patches are few."""
     if g.groups != 1 or math.prod(g.kernel) == 1 or dtype[0] != "f":
         return "groups, a kernel of one element, or integers"
     pixels, depth = g.images * math.prod(g.out), g.ins * math.prod(g.kernel)
-    inside = all(
-        p == 0 and (o - 1) * s + (k - 1) * d < n
-        for n, o, k, s, p, d in zip(g.size, g.out, g.kernel, g.stride, g.pad, g.dilation, strict=True)
-    )
-    if not inside:
-        return "taps in the padding"
-    if DOT_ROWS * pixels > depth:
-        return f"{pixels} output pixels: at most {depth // DOT_ROWS} for sums of {depth}"
+    most = min(depth // DOT_ROWS, g.outs // PATCH_SHARE)
+    if pixels > most:
+        return f"{pixels} output pixels: at most {most} for {g.outs} sums of {depth}"
     if depth * g.outs < LEAST_WEIGHTS or g.outs < dot_block(lowering.target, dtype):
         return f"{depth * g.outs} weights are packed within a few microseconds"
     return ""
@@ -98,7 +95,9 @@ def weight_gradient(lowering: Lowering, group: Group, g: Geometry, anchor: Node,
 
 
 def _patches(lowering: Lowering, g: Geometry, x: Access) -> Access:
-    """[output pixel, (channel, *kernel)]."""
+    """[output pixel, (channel, *kernel)], zeros where a window reaches beyond the image."""
+    if any(g.pad) or any(need > n for need, n in zip(g.reach(), g.size, strict=True)):
+        g, x = padded(lowering, g, x)
     n, c, *steps = x.strides
     shape = (g.images, *g.out, g.ins, *g.kernel)
     moves = (s * step for s, step in zip(g.stride, steps, strict=True))

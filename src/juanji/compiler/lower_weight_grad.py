@@ -66,7 +66,7 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
         pad = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, g.kernel, g.pad, strict=True))
         g, dy, x = replace(g, ins=g.outs, outs=g.ins, size=g.out, out=g.size, pad=pad), x, dy
     if any(g.pad) and g.ins * g.groups <= PADDED_CHANNELS:
-        g, x = _padded(lowering, g, x)
+        g, x = padded(lowering, g, x)
     # In memory [group][kd][kh][kw][in][out], seen as [out, in, kd, kh, kw].
     own = lowering.program.buffer((g.groups, *g.kernel, g.ins, g.outs), anchor.dtype)
     s = own.strides
@@ -294,10 +294,9 @@ def sum_partials(lowering: Lowering, partials: Access, result: Access) -> None:
     )
 
 
-def _padded(lowering: Lowering, g: Geometry, x: Access) -> tuple[Geometry, Access]:
-    """A copy of an image of few channels with its zeros written out: all kernel positions then share their outputs."""
-    reach = [(g.out[d] - 1) * g.stride[d] + (g.kernel[d] - 1) * g.dilation[d] + 1 for d in range(3)]
-    size = tuple(max(reach[d], g.pad[d] + g.size[d]) for d in range(3))
+def padded(lowering: Lowering, g: Geometry, x: Access) -> tuple[Geometry, Access]:
+    """A copy of an image with its zeros written out: all kernel positions then share their outputs."""
+    size = tuple(max(reach, pad + n) for reach, pad, n in zip(g.reach(), g.pad, g.size, strict=True))
     wide = lowering.program.buffer((*x.shape[:2], *size), x.dtype, channels_last(5))
     zero = lowering.program.constant(np.zeros((), BY_SHORT[x.dtype].numpy), x.dtype).broadcast(wide.shape)
     lowering.copy(zero, wide, "zeros")

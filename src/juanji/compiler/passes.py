@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from juanji.compiler import lower_scatter
+from juanji.compiler.windows import kernel_overlaps
 from juanji.config import debug_level
 from juanji.dtypes import BY_SHORT, HALVES
 from juanji.graph import Graph, Node, reachable
 from juanji.ops import TABLE
 from juanji.ops.reference import reference
+from juanji.spec import Spec
 from juanji.target import current
 
 #: Terms of a matrix product up to which computing an element takes no longer than writing it and reading it again; in
@@ -130,6 +132,34 @@ def convolve_from_maxima(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> 
     return graph.node(TABLE[f"{node.op.name}_at_maxima"], (*few.inputs, other), attrs, node.spec, node.line)
 
 
+def crop_kernels(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    """Kernel positions that meet nothing but padding, as most of a 7 x 7 kernel do on a map of one pixel, are left out,
+    so that their weights are not brought into the kernel's order.
+    """
+    if node.op is None or node.op.name not in ("conv", "conv_input_grad"):
+        return None
+    images, w = node if node.op.name == "conv_input_grad" else inputs[0], inputs[1]
+    outs = inputs[0].shape if node.op.name == "conv_input_grad" else node.shape
+    bounds, padding = [(0, e, 1) for e in w.shape[:2]], []
+    for d, (before, after) in enumerate(node.attr("padding")):
+        size, kernel, step = images.shape[d + 2], w.shape[d + 2], node.attr("dilation")[d]
+        sizes = (size, outs[d + 2], kernel, node.attr("stride")[d], before, step)
+        met = [o for o in kernel_overlaps(*sizes) if o.outputs[0] < o.outputs[1]]
+        if not met:
+            return None
+        # With dilation, no more than leaves the padding at zero.
+        first = min(met[0].first, before // step)
+        last = max(met[-1].first + met[-1].count, kernel - after // step)
+        bounds.append((first, last, 1))
+        padding.append((before - first * step, after - (kernel - last) * step))
+    shape = tuple(end - begin for begin, end, _ in bounds)
+    if shape == w.shape:
+        return None
+    part = graph.node(TABLE["slice"], (w,), (("bounds", tuple(bounds)),), Spec(shape, w.dtype), node.line)
+    attrs = tuple(sorted({**dict(node.attrs), "padding": tuple(padding)}.items()))
+    return graph.node(node.op, (inputs[0], part), attrs, node.spec, node.line)
+
+
 def spell_out_short_sums(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
     """A matrix product of few terms an element is elementwise work: writing its result takes longer than computing it.
     So it may share a loop with what reads it, as the weight gradients of a small batch do with the update.
@@ -187,6 +217,7 @@ PASSES: tuple[tuple[str, Rule], ...] = (
     ("find maxima again", find_maxima_again),
     ("work before scattering", work_before_scattering),
     ("convolve from maxima", convolve_from_maxima),
+    ("crop kernels", crop_kernels),
     ("spell out short sums", spell_out_short_sums),
     ("take factors out of sums", take_factors_out_of_sums),
 )

@@ -128,6 +128,11 @@ class Geometry:
     pad: tuple[int, ...]
     dilation: tuple[int, ...]
 
+    def reach(self) -> tuple[int, ...]:
+        """How many places of each dimension, from the padding's first on, the windows of all outputs cover."""
+        sizes = zip(self.out, self.stride, self.kernel, self.dilation, strict=True)
+        return tuple((o - 1) * s + (k - 1) * d + 1 for o, s, k, d in sizes)
+
     def plane(self) -> Geometry:
         """Without the first of the three dimensions."""
         spatial = ("size", "out", "kernel", "stride", "pad", "dilation")
