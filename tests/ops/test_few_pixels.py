@@ -16,11 +16,12 @@ from juanji.tensors import from_numpy
     [((3, 3), (2, 2), (1, 1), (2, 2)), ((3, 4), (3, 3), (1, 1), (1, 1)), ((5, 5), (3, 2), (2, 3), (1, 1)),
      ((7,), (3,), (2,), (1,)), ((3, 3, 3), (3, 3, 3), (1, 1, 1), (1, 1, 1)), ((5, 6), (3, 3), (3, 3), (1, 1))],
 )  # fmt: skip
+@pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize("images", [1, 2])
-def test_both_directions(kernel_target, monkeypatch, size, kernel, stride, dilation, images):
+def test_both_directions(kernel_target, monkeypatch, size, kernel, stride, dilation, padding, images):
     monkeypatch.setattr(lower_few, "LEAST_WEIGHTS", 0)
     random = np.random.default_rng(0)
-    attrs = {"stride": stride, "padding": ((0, 0),) * len(size), "dilation": dilation, "groups": 1}
+    attrs = {"stride": stride, "padding": ((padding,) * 2,) * len(size), "dilation": dilation, "groups": 1}
     for outs in (5, 33):
         x, w = (random.integers(-3, 4, s).astype(np.float32) for s in ((images, 21, *size), (outs, 21, *kernel)))
         g = random.integers(-3, 4, conv_output(x.shape, w.shape, stride, attrs["padding"], dilation, 1, "conv"))
@@ -47,3 +48,13 @@ def test_no_weights_are_packed():
     assert not [label for label in labels if "pack" in label or "C order" in label]
     y = (x.numpy()[:, None] * w.detach().numpy()).sum((2, 3, 4)) + b.detach().numpy()
     np.testing.assert_allclose(found, np.einsum("no,nchw->ochw", y > 0, x.numpy()), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_that_meet_only_padding_are_not_read():
+    """On a map of one pixel, one weight of 49 is used."""
+    w = jj.randn(96, 64, 7, 7)
+    step = jj.compile(lambda x, w: jj.nn.functional.conv2d(x, w, padding=3))
+    x = jj.randn(50, 64, 1, 1)
+    found = step(x, w).numpy()
+    np.testing.assert_allclose(found[..., 0, 0], x.numpy()[..., 0, 0] @ w.numpy()[..., 3, 3].T, rtol=1e-4, atol=1e-4)
+    assert step.plans[0].arena_bytes < w.numpy().nbytes // 10

@@ -27,6 +27,8 @@ from juanji.target import DTYPE_BYTES
 
 #: Bytes of one panel of B that stay in the second-level cache while all rows pass over them.
 PANEL_BYTES = 512 * 1024
+#: The same in elements of four bytes.
+PANEL_ELEMENTS = PANEL_BYTES // 4
 #: Multiply-adds of one job: about 10 microseconds.
 JOB_WORK = 1_000_000
 #: Matrix products with up to so many columns read B as plain rows.
@@ -171,20 +173,29 @@ def emit(
 
 def _chunks(tables: Tables, rows: int, block: int, blocks: int) -> Chunks:
     """Work items of about `JOB_WORK`, one a chunk: many rows of one column block where B is large, else few rows of
-    all blocks.
+    all blocks. Groups whose B fits the cache take turns, so that pixels, of which each uses a part, are read once.
     """
     m, k = np.array(tables.work or [(0, 1)], np.int64).T
     together = np.ones_like(k)
     if all(rect[11] * rect[12] <= 1024 for rect in tables.rects):
         together[blocks * block * k <= 65536] = blocks
-    step = np.maximum(rows, -(-JOB_WORK // (k * block * together)) // rows * rows)
+    most = -(-JOB_WORK // (k * block * together))
+    panels = {r[13]: depth for r, (_, depth) in zip(tables.rects, tables.work, strict=True)}
+    turns = 1 < len(panels) and sum(panels.values()) * blocks * block <= PANEL_ELEMENTS
+    if turns:
+        apart = np.array([max(1, r[3] + r[7]) for r in tables.rects], np.int64)
+        most = np.minimum(most, PANEL_ELEMENTS // apart)
+    step = np.maximum(rows, -(-most // rows) * rows)
     high = -(-m // step)
     number = high * -(-blocks // together)
     rect = np.repeat(np.arange(len(m)), number)
     place = np.arange(len(rect)) - (np.cumsum(number) - number)[rect]  # among the jobs of its rect
     first, begin = place // high[rect] * together[rect], place % high[rect] * step[rect]
     end, last = np.minimum(m[rect], begin + step[rect]), np.minimum(blocks, first + together[rect])
-    return np.arange(len(rect) + 1), np.stack([rect, begin, end, first, last], axis=1)
+    jobs = np.stack([rect, begin, end, first, last], axis=1)
+    if turns:
+        jobs = jobs[np.argsort(begin / m[rect], kind="stable")]
+    return np.arange(len(rect) + 1), jobs
 
 
 def extra_operands(
