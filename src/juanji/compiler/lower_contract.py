@@ -181,7 +181,7 @@ def _chunks(tables: Tables, rows: int, block: int, blocks: int) -> Chunks:
         together[blocks * block * k <= 65536] = blocks
     most = -(-JOB_WORK // (k * block * together))
     panels = {r[13]: depth for r, (_, depth) in zip(tables.rects, tables.work, strict=True)}
-    turns = 1 < len(panels) and sum(panels.values()) * blocks * block <= PANEL_ELEMENTS
+    turns = len(panels) > 1 and sum(panels.values()) * blocks * block <= PANEL_ELEMENTS
     if turns:
         apart = np.array([max(1, r[3] + r[7]) for r in tables.rects], np.int64)
         most = np.minimum(most, PANEL_ELEMENTS // apart)
