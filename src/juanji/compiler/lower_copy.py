@@ -22,6 +22,15 @@ def copy(program: Program, source: Access, target: Access, label: str) -> None:
         return
     order = memory_order(target.shape, target.strides)
     extents, (into, out_of) = collapse(target.shape, [target.strides, source.strides], order)
+    if _weaves(extents, into, out_of) and DTYPE_BYTES[source.dtype] >= 4:
+        pictures, pixels, planes = (1, *extents) if len(extents) == 2 else extents
+        block = -(-min(pixels, PIXELS) // 64) * 64
+        blocks = -(-pixels // block)
+        apart = (0, 0) if len(extents) == 2 else (out_of[0], into[0])
+        weave: list[int | Ref] = [ref(source), ref(target), pixels, block, blocks]
+        weave += [step * source.item for step in (apart[0], out_of[-1], apart[1])]
+        program.call(InterleaveSpec(source.dtype, planes), weave, pictures * blocks, label, [target])
+        return
     if len(extents) >= 2 and into[-1] == 1 and out_of[-1] not in (0, 1) and DTYPE_BYTES[source.dtype] >= 4:
         unit = next((d for d in range(len(extents) - 1) if out_of[d] == 1), None)
         if unit is not None and min(extents[unit], extents[-1]) >= 2:
@@ -38,15 +47,6 @@ def copy(program: Program, source: Access, target: Access, label: str) -> None:
                 args += [step * access.item for step in strides]
             program.call(spec, args, chunks, label + " (transpose)", [target])
             return
-    if _weaves(extents, into, out_of) and DTYPE_BYTES[source.dtype] >= 4:
-        pictures, pixels, planes = (1, *extents) if len(extents) == 2 else extents
-        block = -(-min(pixels, PIXELS) // 64) * 64
-        blocks = -(-pixels // block)
-        apart = (0, 0) if len(extents) == 2 else (out_of[0], into[0])
-        weave: list[int | Ref] = [ref(source), ref(target), pixels, block, blocks]
-        weave += [step * source.item for step in (apart[0], out_of[-1], apart[1])]
-        program.call(InterleaveSpec(source.dtype, planes), weave, pictures * blocks, label, [target])
-        return
     stages = (("store", 0, ("load", source.dtype, 0)),)
     loop_call(program, extents, [(source, out_of)], [(target, into)], stages, label)
 
