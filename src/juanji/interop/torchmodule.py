@@ -170,9 +170,14 @@ def _rebound(value: Any, cell: CellType) -> Any:
     names = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))
     closure = tuple(cell if name == "__class__" else held for name, held in names.items())
     used = set(value.__code__.co_names)
+    # Without a name, so that torch.compile does not look for these globals in the module they are from.
     made: Callable[..., Any] = FunctionType(
         value.__code__,
-        {name: _counterpart(held, name in used, value) for name, held in value.__globals__.items()},
+        {
+            name: _counterpart(held, name in used, value)
+            for name, held in value.__globals__.items()
+            if name != "__name__"
+        },
         value.__name__,
         value.__defaults__,
         closure,
