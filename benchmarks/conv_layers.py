@@ -1,11 +1,11 @@
-"""How fast are convolutions and their two gradients on the layers of real networks, compared with PyTorch? One thread.
+"""How fast are convolutions and their two gradients on the layers of real networks, compared with PyTorch?
 
 Juanji is measured in two ways: the kernel calls as they run inside a network (images channels-last on both sides,
 weights packed anew, a weight gradient copied out to its usual order), raced against the better of PyTorch's two
 layouts; and one whole eager call on NCHW tensors, raced against PyTorch's NCHW. PyTorch runs with its default
 allocator and with glibc told to keep freed memory. All with batches of 8.
 
-    python benchmarks/conv_layers.py [--quick] [--layer N ...]
+    python benchmarks/conv_layers.py [--quick] [--threads N] [--layer N ...]
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ LAYERS = (
 )
 
 
-def measure(quick: bool = False, layers: list[int] | None = None) -> dict[str, Any]:
+def measure(quick: bool = False, layers: list[int] | None = None, threads: int = 1) -> dict[str, Any]:
     """GFLOP/s of every layer, direction and way, and Juanji's against the better of PyTorch's."""
-    team = problems.workers(__file__)
-    result: dict[str, Any] = {"rows": []}
+    team = problems.workers(__file__, threads)
+    result: dict[str, Any] = {"threads": threads, "rows": []}
     for index in layers if layers is not None else range(len(LAYERS)):
         layer = LAYERS[index]
         for direction in problems.DIRECTIONS:
@@ -72,8 +72,11 @@ def measure(quick: bool = False, layers: list[int] | None = None) -> dict[str, A
 def losses(result: dict[str, Any]) -> list[str]:
     """Where PyTorch is faster."""
     names = {"inside": "inside a network", "eager": "one eager call on NCHW"}
+    number = result.get("threads", 1)
+    on = "" if number == 1 else f" on {number} threads"
     return [
-        f"Convolution {row['layer']}, {row['direction']}, {name}: {row[way]['ratio']:.2f}x of {row[way]['against']}."
+        f"Convolution {row['layer']}, {row['direction']}, {name}{on}: {row[way]['ratio']:.2f}x of "
+        f"{row[way]['against']}."
         for way, name in names.items()
         for row in result["rows"]
         if way in row and row[way]["ratio"] < 1
@@ -89,18 +92,23 @@ def markdown(result: dict[str, Any]) -> str:
         ratios = [f"{row[way]['ratio']:.2f}x" if way in row else "" for way in ("inside", "eager")]
         rates = [f"{row['rates'][c]:.0f}" if c in row["rates"] else "" for c in columns]
         rows.append([row["layer"], row["direction"], *rates, *ratios])
-    return f"## Convolutions\n\n{' '.join((__doc__ or '').split('    ')[0].split())}\n\n{race.table(head, rows)}\n"
+    number = result.get("threads", 1)
+    on = "one thread" if number == 1 else f"{number} threads"
+    return (
+        f"## Convolutions, {on}\n\n{' '.join((__doc__ or '').split('    ')[0].split())}\n\n{race.table(head, rows)}\n"
+    )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few short rounds")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--layer", type=int, action="append", help="only these, from 0")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
         problems.work(given.worker)
     else:
-        measured = measure(given.quick, given.layer)
+        measured = measure(given.quick, given.layer, given.threads)
         print(markdown(measured))
         print("\n".join(losses(measured)))

@@ -132,11 +132,8 @@ def work(kind: str, threads: int) -> None:
 
 # -- the race ---------------------------------------------------------------------------------------------------------
 def _team(threads: int, folder: Path, training: bool, tasks: list[tuple[str, int]]) -> dict[str, race.Worker]:
-    number = str(threads)
-    several = dict.fromkeys(("JUANJI_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), number)
-
     def worker(kind: str, **env: str) -> race.Worker:
-        return race.Worker(__file__, kind, ["--threads", number], {**several, **env})
+        return race.Worker(__file__, kind, ["--threads", str(threads)], {**race.threads_of(threads), **env})
 
     team = {"Juanji": worker("juanji")}
     if race.installed("torch"):
@@ -192,7 +189,7 @@ def _race(
                 race.note(failed[-1])
                 continue
             tasks[f"{who} {TITLES[way]}" if way else who] = (worker, request)
-    times = race.race(tasks, 2 if quick else 5 if batch else 11, 0.05 if quick else 0.3)
+    times = race.race(tasks, 2 if quick else 3 if batch else 11, 0.05 if quick else 0.3)
     peers = {who: t for who, t in times.items() if who != "Juanji"}
     rivals = peers if batch else {who: t for who, t in peers.items() if who in NAMES.values()} or peers
     row: dict[str, Any] = {"network": name, "batch": batch}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -167,7 +168,7 @@ def work(kind: str) -> None:
         if kind == "torch":
             import torch
 
-            torch.set_num_threads(1)
+            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
             torch.set_grad_enabled(False)
         ready: dict[Any, Run] = {}
 
@@ -201,12 +202,13 @@ def reason(problem: Problem, direction: str) -> str:
     return f"{', '.join(parts)}; {type(spec).__name__} at {rate:.0f} GFLOP/s"
 
 
-def workers(script: str) -> dict[str, race.Worker]:
+def workers(script: str, threads: int = 1) -> dict[str, race.Worker]:
     """Juanji and PyTorch with its default allocator and with glibc told to keep freed memory."""
-    found = {"Juanji": race.Worker(script, "juanji")}
+    several = race.threads_of(threads)
+    found = {"Juanji": race.Worker(script, "juanji", env=several)}
     if race.installed("torch"):
-        found["PyTorch"] = race.Worker(script, "torch")
-        found["PyTorch, memory kept"] = race.Worker(script, "torch", env=race.KEPT_MEMORY)
+        found["PyTorch"] = race.Worker(script, "torch", env=several)
+        found["PyTorch, memory kept"] = race.Worker(script, "torch", env={**several, **race.KEPT_MEMORY})
     return found
 
 

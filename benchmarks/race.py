@@ -149,7 +149,8 @@ def race(tasks: dict[str, Task], rounds: int, slice_seconds: float) -> dict[str,
     counts: dict[str, int] = {}
     for name, (worker, request) in tasks.items():
         once = worker.ask(count=2, **request)["seconds"]
-        once = worker.ask(count=max(1, int(slice_seconds / 4 / once)), **request)["seconds"]
+        if once < slice_seconds / 4:
+            once = worker.ask(count=int(slice_seconds / 4 / once), **request)["seconds"]
         counts[name] = max(1, int(slice_seconds / once))
     times: dict[str, list[float]] = {name: [] for name in tasks}
     names = list(tasks)
@@ -169,6 +170,11 @@ def speedup(ours: list[float], theirs: list[float]) -> float:
 def better(first: list[float], second: list[float]) -> list[float]:
     """Whichever has the lower median."""
     return min(first, second, key=statistics.median)
+
+
+def threads_of(number: int) -> dict[str, str]:
+    """What tells every library that is raced on `number` threads."""
+    return dict.fromkeys(("JUANJI_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(number))
 
 
 def installed(package: str) -> bool:
@@ -202,7 +208,17 @@ def machine() -> dict[str, str]:
         )
         cpu = f"{fields.get('model name', cpu)} (family {fields.get('cpu family')}, model {fields.get('model')})"
     versions = [f"Python {platform.python_version()}"]
-    for package in ("juanji", "numpy", "llvmlite", "torch", "jax", "tensorflow", "tensorflow_cpu"):
+    for package in (
+        "juanji",
+        "numpy",
+        "llvmlite",
+        "torch",
+        "jax",
+        "tensorflow",
+        "tensorflow_cpu",
+        "onnxruntime",
+        "openvino",
+    ):
         try:
             versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Runs every benchmark and rewrites docs/performance.md: 7 to 11 minutes on an otherwise idle machine.
+"""Runs every benchmark and rewrites docs/performance.md: 25 minutes on an otherwise idle machine.
 
     python benchmarks/run_all.py [--only lenet_step ...] [--quick] [--long]
 
@@ -20,7 +20,10 @@ import race
 #: Question -> (script, arguments of its `measure`); the last one is long and asked only when it is wanted.
 QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "lenet_step": ("lenet_step", {}),
+    "networks": ("networks", {}),
+    "networks_2": ("networks", {"threads": 2}),
     "conv_layers": ("conv_layers", {}),
+    "conv_layers_2": ("conv_layers", {"threads": 2}),
     "random_problems": ("random_problems", {}),
     "eager": ("eager", {}),
     "threads": ("threads", {}),
@@ -34,9 +37,9 @@ PAGE = race.ROOT / "docs" / "performance.md"
 INTRODUCTION = """# Performance
 
 Written by `python benchmarks/run_all.py`; do not edit. Every library runs in a process of its own, on one thread (but
-for the section on threads), one at a time, in turns; a ratio is the median of the ratios within each turn, above 1
+for the sections that say so), one at a time, in turns; a ratio is the median of the ratios within each turn, above 1
 where Juanji is faster. Warming up is not counted; starting is measured apart. Absolute numbers hold for this machine
-only. The scripts in `benchmarks/` run where PyTorch, JAX and TensorFlow are missing, too: those columns are left out.
+only. The scripts in `benchmarks/` run where the other libraries are missing, too: those columns are left out.
 """
 
 
