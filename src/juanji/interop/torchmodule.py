@@ -12,9 +12,7 @@ from collections.abc import Callable
 from types import CellType, FunctionType, ModuleType
 from typing import Any
 
-import juanji
 from juanji import nn
-from juanji.nn import functional
 from juanji.zoo.efficientnet_lite import Conv2dSame
 
 _CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
@@ -189,11 +187,11 @@ def _rebound(value: Any, cell: CellType) -> Any:
 def _counterpart(value: Any, used: bool, function: Any) -> Any:
     import torch
 
-    modules: dict[int, Any] = {id(juanji): torch, id(nn): torch.nn, id(functional): torch.nn.functional}
-    if id(value) in modules:
-        return modules[id(value)]
-    origin = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
-    if not used or not callable(value) or isinstance(value, type) or not str(origin).startswith("juanji"):
+    if isinstance(value, ModuleType):
+        modules = {"juanji": torch, "juanji.nn": torch.nn, "juanji.nn.functional": torch.nn.functional}
+        return modules.get(value.__name__, value)
+    origin = str(getattr(value, "__module__", ""))
+    if not used or not callable(value) or isinstance(value, type) or not origin.startswith("juanji"):
         return value
     name = getattr(value, "__name__", type(value).__name__)
     if origin.startswith("juanji.nn.functional") and hasattr(torch.nn.functional, name):
