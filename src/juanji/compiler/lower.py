@@ -12,7 +12,7 @@ import numpy as np
 from juanji.codegen.interleave import InterleaveSpec
 from juanji.codegen.loops import LoopSpec
 from juanji.codegen.transpose import TransposeSpec
-from juanji.compiler.access import Access, collapse, dense, memory_order, strides_in_order
+from juanji.compiler.access import Access, Buffer, collapse, dense, memory_order, strides_in_order
 from juanji.compiler.fuse import Fused, Group, is_constant, uses_index
 from juanji.compiler.program import Program, Ref, ref
 from juanji.compiler.work import flops
@@ -29,6 +29,28 @@ CHUNK_ELEMENTS = 16384
 LARGE = 4096
 
 Expr = Any
+
+
+class Places(dict[Node, Access]):
+    """Where each value lies, and the other way round.
+
+    Attributes:
+        shown: which nodes lie in a buffer, or once did: what is asked before something in it is overwritten.
+    """
+
+    def __init__(self, slots: dict[Node, Access]) -> None:
+        super().__init__()
+        self.shown: dict[Buffer, list[Node]] = {}
+        for node, access in slots.items():
+            self[node] = access
+
+    def __setitem__(self, node: Node, access: Access) -> None:
+        super().__setitem__(node, access)
+        self.shown.setdefault(access.buffer, []).append(node)
+
+    def lying_in(self, buffer: Buffer) -> list[Node]:
+        """The nodes that lie in a buffer now."""
+        return [node for node in self.shown.get(buffer, ()) if self[node].buffer is buffer]
 
 
 class Lowering:
@@ -51,7 +73,7 @@ class Lowering:
     ) -> None:
         self.program = Program(target)
         self.fused, self.target, self.targets = fused, target, targets
-        self.where: dict[Node, Access] = dict(slots)
+        self.where = Places(slots)
         self.last_use = last_use
         self.position = 0
         self._contiguous: dict[tuple[Node, str], Access] = {}
@@ -186,8 +208,8 @@ class Lowering:
         if target.buffer.kind != "slot":
             return True
         # Donated memory: every read of the old value comes before, or is this group's own at the same positions.
-        for slot, access in list(self.where.items()):
-            if slot.op is None and access.buffer is target.buffer:
+        for slot in self.where.lying_in(target.buffer):
+            if slot.op is None:
                 last = self.last_use.get(slot, -1)
                 if last > self.position:
                     return False
@@ -220,7 +242,7 @@ class Lowering:
                 continue
             if any(other != access for other in operands if other.buffer is buffer):
                 continue
-            if all(self.last_use.get(n, -1) <= self.position for n, a in self.where.items() if a.buffer is buffer):
+            if all(self.last_use.get(n, -1) <= self.position for n in self.where.lying_in(buffer)):
                 self.where[node] = access
                 return access
         return None

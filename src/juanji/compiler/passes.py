@@ -6,6 +6,7 @@ are what they were.
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ from juanji.target import current
 #: results of so many elements at least, for which the time counts.
 SHORT_SUM, SHORT_SUM_ELEMENTS = 4, 1024
 
+_INDEX = operator.attrgetter("index")
 Rule = Callable[[Graph, Node, tuple[Node, ...]], Node | None]
 
 
@@ -237,18 +239,19 @@ def run(graph: Graph, outputs: list[Node]) -> list[Node]:
 
 
 def _rewrite(graph: Graph, outputs: list[Node], rule: Rule) -> list[Node]:
-    changed: dict[Node, Node] = {}
+    changed: dict[Node, Node] = {}  # not those that stay what they are
     # In the order in which they were made: new nodes are numbered in this order, and numbers decide what runs first. A
     # weight's gradient that runs long after its layer's keeps the layer's values in memory.
-    for node in sorted(reachable(outputs), key=lambda n: n.index):
-        inputs = tuple(changed[i] for i in node.inputs)
+    for node in sorted(reachable(outputs), key=_INDEX):
+        inputs = node.inputs
+        if changed and any(i in changed for i in inputs):
+            inputs = tuple(changed.get(i, i) for i in inputs)
         better = rule(graph, node, inputs)
-        if better is None:
-            better = node
-            if inputs != node.inputs and node.op is not None:
-                better = graph.node(node.op, inputs, node.attrs, node.spec, node.line)
-        changed[node] = better
-    return [changed[o] for o in outputs]
+        if better is None and inputs is not node.inputs and node.op is not None:
+            better = graph.node(node.op, inputs, node.attrs, node.spec, node.line)
+        if better is not None:
+            changed[node] = better
+    return [changed.get(o, o) for o in outputs]
 
 
 def show(title: str, outputs: list[Node]) -> None:

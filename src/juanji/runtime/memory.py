@@ -63,7 +63,22 @@ def acquire(nbytes: int) -> tuple[Bytes, int]:
             if kept:
                 _kept -= size
                 return kept.pop()
-    raw = np.empty(size + ALIGNMENT, np.uint8)
+    return _aligned(np.empty(size + ALIGNMENT, np.uint8), size)
+
+
+def acquire_zeros(nbytes: int) -> tuple[Bytes, int]:
+    """As `acquire`, with zeros. What is new from the system is zero by itself, and costs nothing before it is written:
+    momentum, and weights that are loaded later.
+    """
+    size = size_class(nbytes)
+    if not _free.get(size):
+        return _aligned(np.zeros(size + ALIGNMENT, np.uint8), size)
+    buffer, address = acquire(nbytes)
+    buffer.fill(0)
+    return buffer, address
+
+
+def _aligned(raw: Bytes, size: int) -> tuple[Bytes, int]:
     address: int = raw.__array_interface__["data"][0]
     shift = -address % ALIGNMENT
     return raw[shift : shift + size], address + shift

@@ -40,11 +40,11 @@ class Prepared:
 _plans: dict[Any, Prepared] = {}
 
 
-def new_storage(shape: Shape, dtype: DType, nbytes: int) -> Storage:
-    """A storage over memory from the allocator, whose contents are arbitrary."""
+def new_storage(shape: Shape, dtype: DType, nbytes: int, zero: bool = False) -> Storage:
+    """A storage over memory from the allocator, whose contents are zeros or arbitrary."""
     if nbytes >= memory.LARGE_BYTES:
         check_size(shape, dtype.name)
-    buffer, address = memory.acquire(nbytes)
+    buffer, address = memory.acquire_zeros(nbytes) if zero else memory.acquire(nbytes)
     return Storage(buffer, shape, dtype, None, address)
 
 

@@ -25,16 +25,22 @@ from juanji.tensors.methods import Tensor
 from juanji.tensors.public import refuse_out
 
 
-def new_tensor(array: NDArray[Any], dtype: DType, requires_grad: bool, device: Any = None) -> Tensor:
+def new_tensor(
+    array: NDArray[Any], dtype: DType, requires_grad: bool, device: Any = None, zero: bool = False
+) -> Tensor:
     """A tensor with the values of an array, in memory of the allocator's: NumPy's begins in the middle of cache lines,
     and a step that reads and writes all parameters and their momentum then takes a fifth longer.
+
+    Args:
+        zero: whether all values are zero, all bits of them.
     """
     check_device(device)
     if requires_grad and not dtype.is_floating_point:
         raise RuntimeError(f"only floating point tensors can require gradients, not {dtype}")
     shape = tuple(array.shape)
-    result: Tensor = wrap(new_storage(shape, dtype, math.prod(shape) * dtype.itemsize), requires_grad)
-    raw_array(result)[...] = array
+    result: Tensor = wrap(new_storage(shape, dtype, math.prod(shape) * dtype.itemsize, zero), requires_grad)
+    if not zero:
+        raw_array(result)[...] = array
     if state.inference:
         INFERENCE.add(result.storage)
     return result
@@ -93,9 +99,7 @@ def full(
         return ew.const(shape=shape, dtype=kind.short, value=value)  # type: ignore[no-any-return]
     with np.errstate(all="ignore"):
         one = dtypes.encode(np.asarray(value), kind)
-    # Zeros are pages of the system that nobody has touched yet: weights that are loaded later cost nothing before.
-    filled = np.broadcast_to(one, shape) if any(one.tobytes()) else np.zeros(shape, one.dtype)
-    return new_tensor(filled, kind, requires_grad)
+    return new_tensor(np.broadcast_to(one, shape), kind, requires_grad, zero=not any(one.tobytes()))
 
 
 def _filled(name: str, value: int, text: str) -> Any:
