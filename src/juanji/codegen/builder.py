@@ -196,6 +196,11 @@ class Builder:
         )
         self.emit(f"call void {name}({vtype} {value}, ptr {pointer}, i32 {align}, <{width} x i1> {mask})")
 
+    def prefetch(self, pointer: str) -> None:
+        """Asks for the cache line at `pointer`, which need not be memory of ours."""
+        name = self.declare("llvm.prefetch.p0", "void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.emit(f"call void {name}(ptr {pointer}, i32 0, i32 3, i32 1)")
+
     def tail_mask(self, width: int, count: str | int) -> str:
         """<width x i1> whose first `count` lanes (an i64 of less than 2**31) are true."""
         lanes = ", ".join(f"i32 {i}" for i in range(width))

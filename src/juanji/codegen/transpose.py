@@ -25,6 +25,8 @@ class TransposeSpec:
     Args:
         dtype: of the elements.
         rank: number of axes, at least 2.
+        ahead: whether each tile asks for the source's memory of the same tile one step further along axis `rank - 3`:
+            where planes are small pieces of memory far apart, the processor does not notice by itself.
 
     Example:
         >>> from juanji import target
@@ -34,6 +36,7 @@ class TransposeSpec:
 
     dtype: str
     rank: int
+    ahead: bool = False
 
     def generate(self, name: str, target: Target) -> str:
         """LLVM IR of the kernel."""
@@ -49,7 +52,8 @@ class TransposeSpec:
             if moved is None:
                 _scalar_plane(b, self.dtype, source, into, (start, stop), extents[-1], read[-1], write[-2])
             else:
-                _plane(b, moved, source, into, (start, stop), extents[-1], read[-1], write[-2])
+                following = read[-3] if self.ahead else None
+                _plane(b, moved, source, into, (start, stop), extents[-1], read[-1], write[-2], following)
 
         def walk(axis: int, source: str, into: str) -> None:
             if axis == rank - 2:
@@ -87,11 +91,20 @@ def _scalar_plane(
 
 
 def _plane(
-    b: Builder, dtype: str, source: str, into: str, rows: tuple[str, str], columns: str, read: str, write: str
+    b: Builder,
+    dtype: str,
+    source: str,
+    into: str,
+    rows: tuple[str, str],
+    columns: str,
+    read: str,
+    write: str,
+    following: str | None,
 ) -> None:
     """Rows `rows` (contiguous in the source) of a matrix, tile by tile.
 
-    A band of rows as wide as a cache line is done before the next, so that every line is read once.
+    A band of rows as wide as a cache line is done before the next, so that every line is read once. What lies
+    `following` bytes on is asked for.
     """
     size, width = DTYPE_BYTES[dtype], b.target.lanes(dtype)
     band = _CACHE_LINE // size
@@ -106,7 +119,10 @@ def _plane(
         loaded = []
         for k in range(width):
             step = b.min(k, last) if columns_left else k
-            loaded.append(b.load(dtype, width, b.at(corner, b.mul(read, step)), row_mask))
+            place = b.at(corner, b.mul(read, step))
+            if following:
+                b.prefetch(b.at(place, following))
+            loaded.append(b.load(dtype, width, place, row_mask))
         out = b.at(b.at(into, b.mul(i, write)), b.mul(j, size))
         for k, vector in enumerate(turned(b, dtype, loaded)):
             if rows_left is None:

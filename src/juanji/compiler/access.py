@@ -102,7 +102,7 @@ def dense(shape: Shape, strides: Shape) -> bool:
 def memory_order(shape: Shape, strides: Shape) -> tuple[int, ...]:
     """The dimensions from the outermost in memory to the innermost; ties and extents of 1 keep their place."""
     big = [d for d, e in enumerate(shape) if e != 1]
-    ordered = iter(sorted(big, key=lambda d: -strides[d]))
+    ordered = iter(sorted(big, key=lambda d: -abs(strides[d])))
     return tuple(next(ordered) if e != 1 else d for d, e in enumerate(shape))
 
 

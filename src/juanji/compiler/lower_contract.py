@@ -245,9 +245,19 @@ def image_result(lowering: Lowering, node: Node) -> Access:
 
 
 def packed(
-    lowering: Lowering, node: Node, w: Access, outer: Sequence[int], columns: int, groups: int, label: str
+    lowering: Lowering,
+    node: Node,
+    w: Access,
+    outer: Sequence[int],
+    columns: int,
+    groups: int,
+    label: str,
+    reverse: int = 0,
 ) -> tuple[Access, int, int]:
     """Weights as panels [group][block][outer...][columns of a block]; `w` is viewed as [group, *outer, columns].
+
+    Args:
+        reverse: so many of the first outer dimensions are laid down from their end.
 
     Returns:
         The buffer, elements of one panel, and elements of one group.
@@ -270,7 +280,10 @@ def packed(
             w.offset + first * block * n,
             w.dtype,
         )
-        target = Access(buffer.buffer, source.shape, buffer.strides, first * panel, w.dtype)
+        steps = [-s if d < reverse else s for d, s in enumerate(buffer.strides[2:-1])]
+        start = first * panel + sum((e - 1) * -s for e, s in zip(outer[:reverse], steps, strict=False))
+        into = (*buffer.strides[:2], *steps, 1)
+        target = Access(buffer.buffer, source.shape, into, start, w.dtype)
         lowering.copy(source, target, label)
     return buffer, panel, blocks * panel
 

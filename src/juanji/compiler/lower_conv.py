@@ -39,14 +39,6 @@ def lower(lowering: Lowering, group: Group) -> None:
     }[anchor.op.name](lowering, group, anchor)
 
 
-def _flip(access: Access, dims: Sequence[int]) -> Access:
-    strides, offset = list(access.strides), access.offset
-    for d in dims:
-        offset += (access.shape[d] - 1) * strides[d]
-        strides[d] = -strides[d]
-    return Access(access.buffer, access.shape, tuple(strides), offset, access.dtype)
-
-
 def _slide(
     lowering: Lowering,
     group: Group,
@@ -63,9 +55,10 @@ def _slide(
 
     Args:
         x: [N, C, D, H, W].
-        weights: viewed as [group, kd, kh, kw, reduced channels, columns], kw reversed if `flipped`.
+        weights: viewed as [group, kd, kh, kw, reduced channels, columns].
         spans: of each dimension, of outputs with equal taps.
         reduce: channels reduced over in one group.
+        flipped: the kernel is packed from its last position to its first.
         own: where the result goes, if not to the group's.
     """
     anchor = group.anchor
@@ -74,7 +67,7 @@ def _slide(
     c = lifted(own)
     kd, kh, kw = g.kernel
     panels, panel, per_group = packed(
-        lowering, anchor, weights, (kd, kh, kw, reduce), columns, g.groups, "pack weights"
+        *(lowering, anchor, weights, (kd, kh, kw, reduce), columns, g.groups, "pack weights"), reverse=3 * flipped
     )
     block = panels.shape[-1]
     xn, xc, xz, xy, xx = x.strides
@@ -84,16 +77,18 @@ def _slide(
     joined = g.groups == 1 and (xx == reduce or x.shape[4] == 1) and (xc == 1 or reduce == 1)
     a_k = xc if reduce > 1 else (xx if joined else 1)
     tables = Tables()
+    last = kd * kh * kw - 1
     for index, (depth, row, col) in itertools.product(range(g.groups), itertools.product(*spans)):
         runs = _runs(col, joined)
         taps = [
             (
                 iz * xz + iy * xy + ix * xx,
-                ((k_depth * kh + k_row) * kw + (kw - 1 - k_col if flipped else k_col)) * reduce * block,
+                (last - place if flipped else place) * reduce * block,
             )
             for k_depth, iz in depth.taps
             for k_row, iy in row.taps
             for k_col, ix, _ in runs
+            for place in [(k_depth * kh + k_row) * kw + k_col]
         ]
         length = (runs[0][2] if runs else 1) * reduce
         start = index * columns * cc + depth.start * cz + row.start * cy + col.start * cx
@@ -207,7 +202,7 @@ def _input_grad_of(
         w, shape=(*w.shape[:4], w.shape[5], w.shape[4]), strides=(*w.strides[:4], w.strides[5], w.strides[4])
     )
     spans = [backward_spans(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d]) for d in range(3)]
-    _slide(lowering, group, g, dy, _flip(swapped, [3]), spans, g.outs, g.ins, flipped=True, own=own)
+    _slide(lowering, group, g, dy, swapped, spans, g.outs, g.ins, flipped=True, own=own)
 
 
 def _weight_grad(lowering: Lowering, group: Group, anchor: Node) -> None:
