@@ -109,9 +109,9 @@ class PackSpec:
             for label, some in ((full, None), (partial, lines)):
                 b.start(label)
                 with b.loop(0, whole, width, [("ptr", start), ("i64", "0")]) as loop:
-                    loop.next(tile(loop.index, line, *loop.values, some, None))
+                    loop.next(tile(loop.index, line, loop.values[0], loop.values[1], some, None))
                 with b.when(b.compare("slt", whole, flat)):
-                    tile(whole, line, *loop.results, some, b.sub(flat, whole))
+                    tile(whole, line, loop.results[0], loop.results[1], some, b.sub(flat, whole))
                 b.jump(done)
             b.start(done)
         return b.text()

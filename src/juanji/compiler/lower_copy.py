@@ -51,8 +51,8 @@ def copy(program: Program, source: Access, target: Access, label: str) -> None:
             steps = [tuple(strides[d] for d in axes) for strides in (out_of, into)]
             if len(sizes) == 2:
                 sizes, steps = _in_strips(sizes, steps)
-            apart = len(sizes) > 2 and sizes[-1] * steps[0][-1] * source.item <= PIECE < steps[0][-3] * source.item
-            spec = TransposeSpec(source.dtype, len(sizes), apart)
+            pieces = len(sizes) > 2 and sizes[-1] * steps[0][-1] * source.item <= PIECE < steps[0][-3] * source.item
+            spec = TransposeSpec(source.dtype, len(sizes), pieces)
             grain, chunks = chunked(sizes)
             args: list[int | Ref] = [ref(source), ref(target), grain, *sizes]
             for access, strides in zip((source, target), steps, strict=True):
