@@ -213,9 +213,44 @@ def take_factors_out_of_sums(graph: Graph, node: Node, inputs: tuple[Node, ...])
     return None
 
 
+def read_past_writes(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    """A part of a value that was written part by part is what was written there.
+
+    The gradient of [mean; variance] is a sum of two values, each zero but for one half, of which again halves are read.
+    """
+    if node.op is None or node.op.name != "slice":
+        return None
+
+    def found(value: Node, depth: int) -> Node | None:
+        if value.op is None or depth > 16:
+            return None
+        if value.op.name == "view_write":
+            chain = value.attr("chain")
+            if len(chain) != 1 or chain[0][0] != "slice":
+                return None
+            (_, ((_, region),)) = chain[0]
+            if region == bounds:
+                return value.inputs[1]
+            if any(a[1] <= b[0] or b[1] <= a[0] for a, b in zip(region, bounds, strict=True)):
+                return found(value.inputs[0], depth + 1)
+            return None
+        if _constant(value) is not None:
+            attrs = (("dtype", node.dtype), ("shape", node.shape), ("value", _constant(value)))
+            return graph.node(TABLE["const"], (), attrs, node.spec)
+        if value.op.name == "add" and all(i.spec == value.spec for i in value.inputs):
+            parts = [found(i, depth + 1) for i in value.inputs]
+            if None not in parts:
+                return graph.node(value.op, tuple(parts), value.attrs, node.spec, value.line)  # type: ignore[arg-type]
+        return None
+
+    bounds = node.attr("bounds")
+    return found(inputs[0], 0)
+
+
 PASSES: tuple[tuple[str, Rule], ...] = (
     ("fold constants", fold_constants),
     ("drop identities", drop_identities),
+    ("read past writes", read_past_writes),
     ("find maxima again", find_maxima_again),
     ("work before scattering", work_before_scattering),
     ("convolve from maxima", convolve_from_maxima),
