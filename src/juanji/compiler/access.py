@@ -115,6 +115,32 @@ def strides_in_order(shape: Shape, order: Sequence[int]) -> Shape:
     return tuple(result)
 
 
+def order_for_reshape(shape: Shape, strides: Shape, out: Shape) -> tuple[int, ...]:
+    """A memory order in which elements can be shown as `out`, as near as possible to the one they are in.
+
+    Dimensions that become one lie side by side; such runs keep the order in which they move. So pictures whose pixels
+    are doubled, or whose channels are shuffled, stay channels-last.
+
+    >>> order_for_reshape((2, 3, 4, 2, 5, 2), (60, 1, 15, 0, 3, 0), (2, 3, 8, 10))
+    (0, 2, 3, 4, 5, 1)
+    """
+    runs: list[list[int]] = []
+    at, run, left, right = 0, list[int](), 1, 1
+    for d, extent in enumerate(shape):
+        run.append(d)
+        left *= extent
+        while right < left and at < len(out):
+            right *= out[at]
+            at += 1
+        if left == right:
+            runs.append(run)
+            run, left, right = [], 1, 1
+    if run or math.prod(shape) == 0:
+        return tuple(range(len(shape)))
+    runs.sort(key=lambda run: -max((strides[d] for d in run if shape[d] != 1), default=0))
+    return tuple(d for run in runs for d in run)
+
+
 def channels_last(rank: int) -> tuple[int, ...]:
     """The memory order in which kernels keep [N, C, *spatial]."""
     return (0, *range(2, rank), 1)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from juanji.codegen.interleave import InterleaveSpec
 from juanji.codegen.loops import LoopSpec
 from juanji.codegen.transpose import TransposeSpec
-from juanji.compiler.access import Access, Buffer, collapse, dense, memory_order, strides_in_order
+from juanji.compiler.access import Access, Buffer, collapse, dense, memory_order, order_for_reshape, strides_in_order
 from juanji.compiler.fuse import Fused, Group, is_constant, uses_index
 from juanji.compiler.program import Program, Ref, ref
 from juanji.compiler.work import flops
 from juanji.dtypes import BY_SHORT, encode
 from juanji.graph import Node
-from juanji.ops.shape import VIEWS
-from juanji.spec import Shape, Spec, contiguous_strides
+from juanji.spec import Shape, contiguous_strides
 from juanji.target import Target
+
+if TYPE_CHECKING:
+    from juanji.compiler.lower_write import Join
 
 #: Elements of one chunk of a loop: about 10 microseconds of work.
 CHUNK_ELEMENTS = 16384
@@ -77,11 +79,17 @@ class Lowering:
         self.last_use = last_use
         self.position = 0
         self._contiguous: dict[tuple[Node, str], Access] = {}
+        self.joins: dict[Node, Join] = {}
+        self.parts: dict[Node, Node] = {}
         self._algorithm, self._refused = "", list[tuple[str, str]]()
 
     def run(self) -> Program:
         """Lowers everything; final values end in their targets."""
+        from juanji.compiler import lower_write
+
         self._look_through_reshapes()
+        self.joins = lower_write.joins(self)
+        self.parts = lower_write.parts(self.joins)
         for position, group in enumerate(self.fused.groups):
             self.position = position
             self.lower(group)
@@ -112,6 +120,7 @@ class Lowering:
             lower_scatter,
             lower_table,
             lower_window,
+            lower_write,
         )
 
         handlers: dict[str, Callable[[Lowering, Group], None]] = {
@@ -123,7 +132,7 @@ class Lowering:
             "patches": lower_patches.lower,
             "sample": lower_sample.lower,
             "window": lower_window.lower,
-            "write": lower_write,
+            "write": lower_write.lower,
             "table": lower_table.lower,
             "scan": lower_scan.lower,
             "scatter": lower_scatter.lower,
@@ -165,7 +174,9 @@ class Lowering:
             base = self.access(node.inputs[0])
             shown = base.view(op.name, dict(node.attrs), node.shape)
             if shown is None:
-                shown = self.in_c_order(node.inputs[0]).view(op.name, dict(node.attrs), node.shape)
+                order = order_for_reshape(base.shape, base.strides, node.shape)
+                name = "C order" if order == tuple(range(len(order))) else f"order {order}"
+                shown = self.reordered(node.inputs[0], base, order, name).view(op.name, dict(node.attrs), node.shape)
             assert shown is not None
             result = shown
         elif is_constant(node):
@@ -200,6 +211,13 @@ class Lowering:
         if wanted is not None and node not in self.where and self._free_to_write(wanted, node):
             self.where[node] = wanted
             return wanted
+        if node in self.parts and order is not None and node not in self.targets:
+            from juanji.compiler.lower_write import place
+
+            part = place(self, node, order)
+            if part is not None:
+                self.where[node] = part
+                return part
         access = self.program.buffer(node.shape, node.dtype, order)
         self.where[node] = access
         return access
@@ -231,7 +249,7 @@ class Lowering:
 
     def in_place(self, node: Node, order: Sequence[int], operands: Sequence[Access]) -> Access | None:
         """The memory of an operand that is read for the last time, at the very position where `node` is written."""
-        if node in self.targets or node.spec.size < LARGE:
+        if node in self.targets or node in self.parts or node.spec.size < LARGE:
             return None
         wanted = strides_in_order(node.shape, order)
         for access in operands:
@@ -254,7 +272,11 @@ class Lowering:
             return None
         if target is not None and old == target:
             return target
-        return old if old.buffer.kind == "arena" and old.covers_buffer() else None
+        if old.buffer.kind != "arena" or not old.covers_buffer():
+            return None
+        # Parts of it may have been made in its memory, and be needed by themselves.
+        alive = any(self.last_use.get(n, -1) > self.position for n in self.where.lying_in(old.buffer))
+        return None if alive else old
 
     def _finish(self, node: Node, target: Access) -> None:
         source = self.access(node)
@@ -355,10 +377,10 @@ def loop_call(
 
 
 def preferred_order(shape: Shape, accesses: Sequence[Access]) -> tuple[int, ...]:
-    """The memory order of the first operand that fills `shape`; C order where there is none."""
-    for access in accesses:
-        if access.shape == shape and dense(shape, access.strides) and math.prod(shape) > 1:
-            return memory_order(shape, access.strides)
+    """The memory order of the first operand that fills `shape`, be it part of a larger value; C order without one."""
+    full = [access.strides for access in accesses if access.shape == shape and math.prod(shape) > 1]
+    for strides in (*(s for s in full if dense(shape, s)), *(s for s in full if min(s) > 0)):
+        return memory_order(shape, strides)
     return tuple(range(len(shape)))
 
 
@@ -419,41 +441,6 @@ def _constant_view(node: Node) -> bool:
     while node.op is not None and node.op.kind == "view":
         node = node.inputs[0]
     return is_constant(node)
-
-
-def lower_write(lowering: Lowering, group: Group) -> None:
-    """A base with one region replaced: in place where nobody needs the old base any more."""
-    node = group.result
-    base, value = node.inputs
-    old = lowering.access(base)
-    own = lowering.overwritable(node, base)
-    place = None if own is None else _region(own, node)
-    if own is not None and place is not None:
-        lowering.where[node] = own
-    else:
-        out = lowering.result(node)
-        place = _region(out, node)
-        if place is None:  # the caller's memory is in an order that does not show the region
-            out = lowering.where[node] = lowering.program.buffer(node.shape, node.dtype)
-            place = _region(out, node)
-            assert place is not None
-        lowering.copy(old, out, "copy base")
-    source = lowering.access(value)
-    if source.buffer is place.buffer and source != place:  # one part of the base is written to another
-        held = lowering.program.buffer(value.shape, value.dtype)
-        lowering.copy(source, held, "stage")
-        source = held
-    lowering.copy(source, place, "write region")
-
-
-def _region(place: Access, node: Node) -> Access | None:
-    """What the chain of a write shows of `place`, or None where memory order does not allow it."""
-    spec = Spec(node.shape, node.dtype)
-    shown: Access | None = place
-    for name, attrs in node.attr("chain"):
-        spec = VIEWS[name].shape((spec,), dict(attrs))
-        shown = shown.view(name, dict(attrs), spec.shape) if shown is not None else None
-    return shown
 
 
 def _root(node: Node) -> Node:

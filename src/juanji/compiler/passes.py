@@ -216,7 +216,8 @@ def take_factors_out_of_sums(graph: Graph, node: Node, inputs: tuple[Node, ...])
 def read_past_writes(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | None:
     """A part of a value that was written part by part is what was written there.
 
-    The gradient of [mean; variance] is a sum of two values, each zero but for one half, of which again halves are read.
+    The gradient of [mean; variance] is a sum of two values, each zero but for one half, of which again halves are read;
+    that of a concatenation has one part after the other set to zero.
     """
     if node.op is None or node.op.name != "slice":
         return None
@@ -232,7 +233,8 @@ def read_past_writes(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node
             if region == bounds:
                 return value.inputs[1]
             if any(a[1] <= b[0] or b[1] <= a[0] for a, b in zip(region, bounds, strict=True)):
-                return found(value.inputs[0], depth + 1)
+                rest = found(value.inputs[0], depth + 1)
+                return rest or graph.node(TABLE["slice"], (value.inputs[0],), node.attrs, node.spec, node.line)
             return None
         if _constant(value) is not None:
             attrs = (("dtype", node.dtype), ("shape", node.shape), ("value", _constant(value)))

@@ -14,6 +14,7 @@ from typing import Any
 from juanji import dtypes
 from juanji.errors import ShapeError
 from juanji.ops import pool
+from juanji.ops.elementwise import copy
 from juanji.ops.shape import concatenate
 from juanji.runtime.memory import check_size
 from juanji.spec import Shape, numbers
@@ -86,16 +87,23 @@ def _average(name: str, rank: int, input: Any, output_size: Any) -> Any:
     x, sizes = _adaptive(name, rank, input, output_size)
     if 0 in sizes:
         return unbatched(_empty(x, sizes), input)
+    if sizes == x.shape[2:]:
+        return unbatched(copy(x), input)
     if math.prod(sizes) == 1:
         return unbatched(x.mean(tuple(range(2, rank + 2)), True), input)
     even = _even(x.shape[2:], sizes)
     if even is not None:
         return unbatched(mean_values(x, even), input)
     for axis, size in enumerate(sizes, 2):
-        if x.shape[axis] != size:
-            blocks = _blocks(x, axis, size)
-            parts = [blocks[:, :, first:end].mean(2, True) for first, end in _pieces(x.shape[axis], size)]
-            x = _joined(parts, x, axis, size)
+        n = x.shape[axis]
+        if n and size % n == 0:  # each window is one position
+            around, inner = x.shape[:axis], x.shape[axis + 1 :]
+            x = x.reshape(*around, n, 1, *inner).expand(*around, n, size // n, *inner).reshape(*around, size, *inner)
+        else:
+            g, around, inner = math.gcd(n, size), x.shape[:axis], x.shape[axis + 1 :]
+            blocks, all_before = x.reshape(*around, g, n // g, *inner), (slice(None),) * (axis + 1)
+            parts = [blocks[(*all_before, slice(first, end))].mean(axis + 1, True) for first, end in _pieces(n, size)]
+            x = concatenate(parts, axis + 1).reshape(*around, size, *inner)
     return unbatched(x, input)
 
 
