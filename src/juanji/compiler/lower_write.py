@@ -82,7 +82,8 @@ def parts(found: dict[Node, Join]) -> dict[Node, Node]:
     result: dict[Node, Node] = {}
     for link in found:
         value = link.inputs[1]
-        if value.op is not None and value.op.kind in ("map", "window", "contract"):
+        joined = value in found and found[value].links[-1] is value
+        if joined or (value.op is not None and value.op.kind in ("map", "window", "contract")):
             result.setdefault(value, link)
     return result
 
