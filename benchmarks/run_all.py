@@ -28,6 +28,7 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "eager": ("eager", {}),
     "threads": ("threads", {}),
     "start_up": ("start_up", {}),
+    "first_step": ("first_step", {}),
     "accuracy": ("accuracy", {}),
     "fashion": ("accuracy", {"fashion": True}),
 }
