@@ -21,6 +21,7 @@ from juanji.compiler.join import join_loops
 from juanji.compiler.lower import Lowering
 from juanji.compiler.poison import poisoned
 from juanji.compiler.program import Call, Program, Ref
+from juanji.compiler.sink import sink
 from juanji.compiler.steady import kept_buffers, steady_first
 from juanji.config import debug_level
 from juanji.graph import Graph, Node
@@ -309,6 +310,7 @@ def build(
         lowering.copy(source, access, "copy out")
     if optimise:
         join_loops(program)
+        sink(program)
     first = steady_first(program, steady) if steady and keep_arena else 0
     plan = Plan(target, program.calls, described, 0, keep_arena, first)
     plan._slot_patches = [[] for _ in graph.slots]
