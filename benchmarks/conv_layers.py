@@ -43,12 +43,13 @@ LAYERS = (
 def measure(quick: bool = False, layers: list[int] | None = None, threads: int = 1) -> dict[str, Any]:
     """GFLOP/s of every layer, direction and way, and Juanji's against the better of PyTorch's."""
     team = problems.workers(__file__, threads)
+    rest = race.REST / 4 if threads > 1 else 0.0
     result: dict[str, Any] = {"threads": threads, "rows": []}
     for index in layers if layers is not None else range(len(LAYERS)):
         layer = LAYERS[index]
         for direction in problems.DIRECTIONS:
             asked = problems.tasks(team, layer, direction, ("inside", "eager"))
-            times = race.race(asked, 3 if quick else 7, 0.03 if quick else 0.1)
+            times = race.race(asked, 3 if quick else 7, 0.03 if quick else 0.1, rest)
             rates = {name: layer.operations / statistics.median(t) / 1e9 for name, t in times.items()}
             row: dict[str, Any] = {"layer": str(layer), "direction": direction, "rates": rates}
             peers = {name: t for name, t in times.items() if not name.startswith("Juanji")}

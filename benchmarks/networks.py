@@ -166,7 +166,7 @@ def measure(
         with tempfile.TemporaryDirectory() as folder:
             team = _team(threads, Path(folder), training, here)
             for task in here:
-                result["rows"].append(_race(team, task, Path(folder), quick, compiled, result["failed"]))
+                result["rows"].append(_race(team, task, Path(folder), quick, threads, compiled, result["failed"]))
                 race.note(str(result["rows"][-1]))
             for worker in team.values():
                 worker.close()
@@ -174,7 +174,13 @@ def measure(
 
 
 def _race(
-    team: dict[str, race.Worker], task: tuple[str, int], folder: Path, quick: bool, compiled: bool, failed: list[str]
+    team: dict[str, race.Worker],
+    task: tuple[str, int],
+    folder: Path,
+    quick: bool,
+    threads: int,
+    compiled: bool,
+    failed: list[str],
 ) -> dict[str, Any]:
     name, batch = task
     fields = {"network": name, "batch": batch, "file": str(folder / f"{name}.onnx")}
@@ -189,7 +195,8 @@ def _race(
                 race.note(failed[-1])
                 continue
             tasks[f"{who} {TITLES[way]}" if way else who] = (worker, request)
-    times = race.race(tasks, 2 if quick else 3 if batch else 11, 0.05 if quick else 0.3)
+    rest = race.REST if threads > 1 else 0.0
+    times = race.race(tasks, 2 if quick else 3 if batch else 11, 0.05 if quick else 0.3, rest)
     peers = {who: t for who, t in times.items() if who != "Juanji"}
     rivals = peers if batch else {who: t for who, t in peers.items() if who in NAMES.values()} or peers
     row: dict[str, Any] = {"network": name, "batch": batch}

@@ -48,6 +48,10 @@ NOTHING_KEPT = {"JUANJI_CACHE": "0"}
 PATIENCE = 240.0
 
 
+#: Seconds of rest between turns on several threads.
+REST = 0.2
+
+
 class WorkerError(Exception):
     """A worker ended, failed or took too long."""
 
@@ -141,10 +145,12 @@ def timed(run: Callable[[], Any], count: int, wait: Callable[[Any], Any] | None 
 Task = tuple[Worker, dict[str, Any]]
 
 
-def race(tasks: dict[str, Task], rounds: int, slice_seconds: float) -> dict[str, list[float]]:
+def race(tasks: dict[str, Task], rounds: int, slice_seconds: float, rest: float = 0.0) -> dict[str, list[float]]:
     """Runs every task in turn, `rounds` times, each turn about `slice_seconds` long, and gives seconds for one run.
 
     Requests get a `count`. Each round starts with another task, so that a slow moment of the machine meets all.
+    With several threads there must be a `rest` before each turn, in seconds: a library's threads wait for more work,
+    each on a processor of its own, for a while after they had some.
     """
     counts: dict[str, int] = {}
     for name, (worker, request) in tasks.items():
@@ -158,6 +164,7 @@ def race(tasks: dict[str, Task], rounds: int, slice_seconds: float) -> dict[str,
         at = turn % len(names)
         for name in names[at:] + names[:at]:
             worker, request = tasks[name]
+            time.sleep(rest)
             times[name].append(worker.ask(count=counts[name], **request)["seconds"])
     return times
 

@@ -63,3 +63,32 @@ def test_refusals():
         jj.profile(lambda x: x, jj.ones(1))
     with pytest.raises(ValueError, match="repeat=0 must be at least 1"):
         jj.profile(jj.compile(lambda x: x + 1), jj.ones(1), repeat=0)
+
+
+def test_ways_and_reasons():
+    """What the table says of a convolution: its algorithm, its tile, and why it was no other."""
+    step = jj.compile(lambda x, w: nn.functional.conv2d(x, w, padding=1))
+    measured = jj.profile(step, jj.randn(2, 16, 8, 8), jj.randn(32, 16, 3, 3), repeat=1)
+    (kernel,) = [k for k in measured.kernels if k.flops]
+    assert kernel.algorithm == "contraction"
+    assert kernel.way in str(measured)
+    assert measured.reasons()[0] == f"conv, {kernel.way}:"
+    assert "  not depthwise, one group (1 of 1)" in measured.reasons()
+    # A copy has no way of its own and nothing was refused for it.
+    assert {k.way for k in measured.kernels if not k.flops} == {""}
+
+
+def test_a_roofline(tmp_path):
+    pytest.importorskip("matplotlib").use("agg")
+    from juanji.visual.roofline import roofline
+
+    step = jj.compile(lambda a, b: (a @ b).relu())
+    measured = jj.profile(step, jj.ones(64, 64), jj.ones(64, 64), repeat=1)
+    figure = roofline(measured, tmp_path / "roof.svg", "a product")
+    assert figure.axes[0].get_title() == "a product"
+    assert figure.axes[0].collections[0].get_offsets().data[0] == pytest.approx(
+        [2 * 64**3 / measured.kernels[0].bytes, 2 * 64**3 / measured.kernels[0].seconds / 1e9]
+    )
+    assert (tmp_path / "roof.svg").stat().st_size > 1000
+    with pytest.raises(ValueError, match="no convolution or matrix product"):
+        roofline(jj.profile(jj.compile(lambda a: a + 1), jj.ones(3), repeat=1))

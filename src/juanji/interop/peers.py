@@ -37,10 +37,16 @@ def missing(peer: str) -> str:
     """
     if peer not in NEEDS:
         raise ValueError(f"peer {peer!r} is none of {', '.join(NEEDS)}")
-    absent = [name for name in NEEDS[peer] if importlib.util.find_spec(name) is None]
-    return f"{peer} can't be raced: {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed" * bool(
-        absent
-    )
+    absent = [name for name in NEEDS[peer] if not _installed(name)]
+    are = "is" if len(absent) == 1 else "are"
+    return f"{peer} can't be raced: {' and '.join(absent)} {are} not installed" if absent else ""
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # something has put None in its place
+        return False
 
 
 def torch_forward(network: nn.Module, image: np.ndarray[Any, Any], layout: str = "channels_last") -> Run:

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from juanji.codegen.contract import ContractSpec
+from juanji.codegen.depthwise import DepthwiseSpec
 from juanji.codegen.peak import PeakSpec
 from juanji.compiler.plan import Plan
 from juanji.runtime import jit
@@ -30,6 +33,9 @@ class Kernel:
         seconds: the shortest time it took, on one thread, in its place among the others.
         flops: multiplications and additions of a contraction; 0 for others, which are bound by memory.
         bytes: of the values it reads or writes, each counted once.
+        algorithm: how a contraction is computed; empty for others.
+        tile: outputs that a contraction keeps in registers, as pixels x vectors of channels; empty for others.
+        refused: algorithms that were considered first, each with the reason why it was not taken.
     """
 
     label: str
@@ -37,6 +43,14 @@ class Kernel:
     seconds: float
     flops: int
     bytes: int
+    algorithm: str = ""
+    tile: str = ""
+    refused: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def way(self) -> str:
+        """Algorithm and tile."""
+        return f"{self.algorithm} {self.tile}".strip()
 
 
 @dataclass
@@ -65,12 +79,12 @@ class Profile:
         return max(kernel.flops / self.peak_flops, kernel.bytes / self.peak_bytes)
 
     def table(self, rows: int | None = None) -> list[list[str]]:
-        """Heading, and a line for each kind of call: those of one label together, the longest first."""
-        groups: dict[str, list[Kernel]] = {}
-        for kernel in self.kernels:
-            groups.setdefault(kernel.label, []).append(kernel)
-        lines = [["ms", "calls", "%", "GFLOP/s", "% of peak", "GB/s", "kernel"]]
-        for label, group in sorted(groups.items(), key=lambda g: -sum(k.seconds for k in g[1]))[:rows]:
+        """Heading, and a line for each kind of call: those of one label and way together, the longest first.
+
+        "% of roofline" is how much of the time they would take at the peak of arithmetic or memory (`bound`).
+        """
+        lines = [["ms", "calls", "%", "GFLOP/s", "% of peak", "GB/s", "% of roofline", "way", "kernel"]]
+        for (label, way), group in self._groups()[:rows]:
             seconds = sum(k.seconds for k in group) or 1e-9
             flops, moved = sum(k.flops for k in group) / seconds, sum(k.bytes for k in group) / seconds
             lines.append(
@@ -81,9 +95,27 @@ class Profile:
                     f"{flops / 1e9:.1f}" if flops else "-",
                     f"{100 * flops / self.peak_flops:.0f}" if flops else "-",
                     f"{moved / 1e9:.1f}",
+                    f"{100 * sum(self.bound(k) for k in group) / seconds:.0f}",
+                    way or "-",
                     label,
                 ]
             )
+        return lines
+
+    def _groups(self) -> list[tuple[tuple[str, str], list[Kernel]]]:
+        groups: dict[tuple[str, str], list[Kernel]] = {}
+        for kernel in self.kernels:
+            groups.setdefault((kernel.label, kernel.way), []).append(kernel)
+        return sorted(groups.items(), key=lambda g: -sum(k.seconds for k in g[1]))
+
+    def reasons(self) -> list[str]:
+        """Lines: for each kind of contraction, what it was not computed by and why, with the number of such calls."""
+        lines = []
+        for (label, way), group in self._groups():
+            counts = Counter(refusal for kernel in group for refusal in kernel.refused)
+            if counts:
+                lines.append(f"{label}, {way}:")
+                lines += [f"  not {name}, {why} ({n} of {len(group)})" for (name, why), n in counts.most_common()]
         return lines
 
     def as_dict(self) -> dict[str, Any]:
@@ -100,7 +132,7 @@ class Profile:
         """Writes a trace that chrome://tracing and ui.perfetto.dev show: one bar a kernel."""
         events, at = [], 0.0
         for kernel in self.kernels:
-            args = {"kind": kernel.kind, "flops": kernel.flops, "bytes": kernel.bytes}
+            args = {"kind": kernel.kind, "way": kernel.way, "flops": kernel.flops, "bytes": kernel.bytes}
             events.append(
                 {"name": kernel.label, "ph": "X", "ts": at * 1e6, "dur": kernel.seconds * 1e6, "pid": 1, "tid": 1}
                 | {"args": args}
@@ -138,7 +170,7 @@ def profile(step: Any, *args: Any, repeat: int = 5, **kwargs: Any) -> Profile:
     >>> sum(k.flops for k in measured.kernels)
     524288
     >>> str(measured).splitlines()[1].split()
-    ['ms', 'calls', '%', 'GFLOP/s', '%', 'of', 'peak', 'GB/s', 'kernel']
+    ['ms', 'calls', '%', 'GFLOP/s', '%', 'of', 'peak', 'GB/s', '%', 'of', 'roofline', 'way', 'kernel']
     """
     if not hasattr(step, "plans"):
         raise TypeError(f"profile takes a step that jj.compile returned, not {type(step).__name__}")
@@ -157,11 +189,21 @@ def profile(step: Any, *args: Any, repeat: int = 5, **kwargs: Any) -> Profile:
             seconds[i],
             call.flops,
             sum(buffer.nbytes for buffer in set(call.buffers())),
+            call.algorithm,
+            tile(call.spec, plan.target),
+            call.refused,
         )
         for i, call in enumerate(plan.calls)
         if i in seconds
     ]
     return Profile(kernels, *machine_peaks(current()), plan.arena_bytes)
+
+
+def tile(spec: Any, target: Target) -> str:
+    """The outputs that a contraction's kernel keeps in registers: pixels x vectors of channels."""
+    if isinstance(spec, ContractSpec):
+        return f"{spec.rows(target)}x{spec.vectors if spec.full else spec.tail}"
+    return f"{spec.tile(target)}x1" if isinstance(spec, DepthwiseSpec) else ""
 
 
 @contextmanager
