@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from juanji.codegen.builder import Builder, vector_type
+from juanji.codegen.dot import dot_products
 from juanji.codegen.expr import Emitter, Expr
 from juanji.target import DTYPE_BYTES, Target
 
@@ -79,6 +80,8 @@ class ContractSpec:
             another. A tile of one vector is bound by loads, and the loop's own come on top of them. None: a loop.
         most: rows of a tile at most, where there are never more: a larger one would compute rows that are not there.
             0: as many as fit into the registers.
+        dots: n, where so few columns would leave most lanes idle: then the k of A and of B lie side by side, `b_k` is
+            from column to column, and each sum is taken along the lanes, which are added up in the end. 0: not so.
 
     Run-time arguments are the 8-byte slots `ARGUMENTS`, then a pointer for each extra. `a_k`, `b_k` and
     `b_block` are the bytes between successive k of A, k of B and column blocks of B. Chunk c is the rows
@@ -102,6 +105,7 @@ class ContractSpec:
     extras: tuple[tuple[str, str], ...] = ()
     steps: tuple[int, int, int] | None = None
     most: int = 0
+    dots: int = 0
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPE_BYTES or self.dtype == "b1":
@@ -114,6 +118,8 @@ class ContractSpec:
             raise ValueError(f"a contraction's steps over k are at least 1, not {self.steps[0]}")
         if self.most < 0:
             raise ValueError(f"a tile has at least one row, or 0 for as many as fit, not {self.most}")
+        if self.dots and (self.dtype[0] != "f" or self.full or self.vectors > 1 or self.steps):
+            raise ValueError("dot products are of floating-point numbers, for one partial block, with a loop over k")
         for extra in self.extras:
             if extra[1] not in ("n", "c", "m", "s"):
                 raise ValueError(f"the class of an extra input is 'n', 'c', 'm' or 's', not {extra[1]!r}")
@@ -125,6 +131,8 @@ class ContractSpec:
     def tile(self, vectors: int, target: Target) -> int:
         """Rows of a tile that is `vectors` wide."""
         rows = tile_rows(vectors, target)
+        if self.dots:
+            rows = max(1, min(rows, target.lanes(self.dtype) // self.dots))
         return min(rows, self.most) if self.most else rows
 
     def block(self, target: Target) -> int:
@@ -393,7 +401,7 @@ class _Writer:
     def _tile(self, tile: _Tile, addresses: list[str]) -> None:
         b = self.b
         count = tile.rows * tile.vectors
-        sums = self._taps(tile, addresses)
+        sums = self._dots(tile, addresses) if self.spec.dots else self._taps(tile, addresses)
         if tile.rows > 1:
             tile.offsets = [b.load_int(slot) for slot in tile.offsets]
             if not self._looped_epilogue():
@@ -480,6 +488,13 @@ class _Writer:
         b.branch(b.compare("ne", counter_next, 0), step, head)
         b.start(done)
         return acc
+
+    def _dots(self, tile: _Tile, addresses: list[str]) -> list[str]:
+        """The sums of one segment, taken along the lanes."""
+        b = self.b
+        columns = [b.at(tile.panel, b.mul(self.arg["b_k"], j)) for j in range(self.spec.dots)]
+        ends = (self.tap_first, self.tap_stop)
+        return dot_products(b, self.spec.dtype, addresses, columns, ends, self.rect["K"])
 
     def _straight(self, tile: _Tile, rows: list[str], row: str, sums: list[str], new: list[str]) -> None:
         """All steps over k of one tap, written out: `sums` in, `new` out."""

@@ -79,7 +79,7 @@ class DotSpec:
             with b.loop(0, arg["m"], height) as tiles:
                 rows = [b.min(b.add(tiles.index, i), bottom) for i in range(height)]
                 starts = [b.at(arg["A"], b.mul(row, arg["a_row"])) for row in rows]
-                total = _gathered(b, self.dtype, lanes, self._sums(b, lanes, starts, panel, whole, rest))
+                total = gathered(b, self.dtype, lanes, self._sums(b, lanes, starts, panel, whole, rest))
                 offsets = [b.add(b.mul(row, arg["c_row"]), b.mul(column, item)) for row in rows]
                 if self.epilogue is not None:
                     extra = functools.partial(self._extra, b, pointers, column, offsets)
@@ -134,7 +134,7 @@ def _piece(b: Builder, dtype: str, lanes: int, vector: str, first: int, count: i
     return b.op(f"shufflevector {vtype} {vector}, {vtype} {other}, <{count} x i32> <{picked}>")
 
 
-def _gathered(b: Builder, dtype: str, lanes: int, vectors: list[str]) -> str:
+def gathered(b: Builder, dtype: str, lanes: int, vectors: list[str]) -> str:
     """The sum of each of as many vectors as they have lanes, as one vector: in each step two become one, in which
     every lane is the sum of two.
     """
@@ -154,3 +154,51 @@ def _gathered(b: Builder, dtype: str, lanes: int, vectors: list[str]) -> str:
         vectors = following
         apart *= 2
     return vectors[0]
+
+
+def dot_products(
+    b: Builder, dtype: str, rows: list[str], columns: list[str], taps: tuple[str, str], depth: str
+) -> list[str]:
+    """Sums along lanes for a register tile: a vector for each row, with its columns in the first lanes.
+
+    Args:
+        rows: addresses in A, whose k lie side by side; their number times the columns is at most that of lanes.
+        columns: addresses in B, whose k lie side by side, too.
+        taps: the first of a list of pairs of offsets in A and in B, and the end of the list.
+        depth: the k of each tap.
+    """
+    lanes, vector = b.target.lanes(dtype), b.target.vector_bytes
+    vtype, item = vector_type(dtype, lanes), DTYPE_BYTES[dtype]
+    kinds = [vtype] * (len(rows) * len(columns))
+    whole = b.op(f"and i64 {depth}, {-lanes}")
+    rest = b.tail_mask(lanes, b.sub(depth, whole))
+    whole, end = b.mul(whole, item), b.mul(depth, item)
+    begin, stop = (b.op(f"ptrtoint ptr {end} to i64") for end in taps)
+
+    def step(left: list[str], right: list[str], at: str, sums: list[str], mask: str | None) -> list[str]:
+        factors = [b.load(dtype, lanes, b.at(column, at), mask) for column in right]
+        added: list[str] = []
+        for row in left:
+            value = b.load(dtype, lanes, b.at(row, at), mask)
+            for factor in factors:
+                added.append(b.fma(dtype, lanes, value, factor, sums[len(added)]))
+        return added
+
+    with b.loop(0, b.sub(stop, begin), 16, [(kind, "zeroinitializer") for kind in kinds]) as tap:
+        place = b.at(taps[0], tap.index)
+        a_off, b_off = b.load_int(place), b.load_int(place, 8)
+        left, right = [b.at(row, a_off) for row in rows], [b.at(column, b_off) for column in columns]
+        with b.loop(0, whole, vector, list(zip(kinds, tap.values, strict=True))) as steps:
+            steps.next(step(left, right, steps.index, steps.values, None))
+        # A loop of at most one step: what is left of k.
+        with b.loop(whole, end, vector, list(zip(kinds, steps.results, strict=True))) as last:
+            last.next(step(left, right, last.index, last.values, rest))
+        tap.next(last.results)
+    sums = tap.results + ["zeroinitializer"] * (lanes - len(kinds))
+    total = gathered(b, dtype, lanes, sums)
+    lines = []
+    for i in range(len(rows)):
+        kept = [i * len(columns) + j for j in range(len(columns))] + [0] * (lanes - len(columns))
+        mask = ", ".join(f"i32 {lane}" for lane in kept)
+        lines.append(b.op(f"shufflevector {vtype} {total}, {vtype} poison, <{lanes} x i32> <{mask}>"))
+    return lines

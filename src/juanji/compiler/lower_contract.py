@@ -112,6 +112,7 @@ def emit(
     segment: int | None = None,
     partition: Partition | None = None,
     planar: bool = False,
+    dots: bool = False,
 ) -> None:
     """Appends the kernel call.
 
@@ -120,6 +121,7 @@ def emit(
         channel: the dimension of C that runs along the columns, or along the rows if `planar`.
         segment: taps per segment; by default as many as keep a panel of B in cache.
         partition: what the chunks are; by default work items of about `JOB_WORK`.
+        dots: whether sums are taken along the lanes: `a_k` is 1 then, and `b_k` from column to column.
     """
     anchor = group.anchor
     assert anchor is not None
@@ -134,11 +136,11 @@ def emit(
     depths = {rect[12] for rect in tables.rects}
     roomy = vectors == 1 and tile_rows(1, target) <= target.registers // 2
     slides = anchor.op is not None and anchor.op.name not in ("matmul", "linear") and anchor.dtype[0] == "f"
-    if roomy and slides and len(depths) == 1 and 0 < max(depths) <= UNROLLED:
+    if roomy and slides and not dots and len(depths) == 1 and 0 < max(depths) <= UNROLLED:
         steps = (max(depths), a_k * item, b_k * item)
     few = max((m for m, _ in tables.work), default=0) <= FEW_ROWS < tile_rows(vectors, target)
     most = FEW_ROWS if few else 0
-    spec = ContractSpec(anchor.dtype, vectors, tail, full, epilogue, extras, steps, most)
+    spec = ContractSpec(anchor.dtype, vectors, tail, full, epilogue, extras, steps, most, columns if dots else 0)
     block = spec.block(target)
     blocks = -(-columns // block)
     depth = max((r[12] for r in tables.rects), default=1) or 1

@@ -20,6 +20,8 @@ from juanji.graph import Node
 
 #: With fewer channels a tap would be too short.
 LEAST_PLANES = 4
+#: What adding up the lanes of a sum takes, in steps of multiply-adds, and the least that must be gained by it.
+ADDING_UP, DOTS_GAIN = 3, 1.2
 
 
 def lower(lowering: Lowering, group: Group) -> None:
@@ -66,16 +68,28 @@ def _slide(
     own = own or image_result(lowering, group.result)
     c = lifted(own)
     kd, kh, kw = g.kernel
-    panels, panel, per_group = packed(
-        *(lowering, anchor, weights, (kd, kh, kw, reduce), columns, g.groups, "pack weights"), reverse=3 * flipped
-    )
-    block = panels.shape[-1]
     xn, xc, xz, xy, xx = x.strides
     cn, cc, cz, cy, cx = c.strides
     cc = cc if c.shape[1] > 1 else 1
     # Taps that lie side by side in x and in the packed weights are one longer run of k.
     joined = g.groups == 1 and (xx == reduce or x.shape[4] == 1) and (xc == 1 or reduce == 1)
     a_k = xc if reduce > 1 else (xx if joined else 1)
+    side_by_side = joined and g.dilation[2] == 1 and (not flipped or g.stride[2] == 1)
+    longest = (kw if side_by_side else 1) * reduce
+    dots = a_k == 1 and lowering.takes("dot products", _dots_refusal(lowering, longest, g, columns, anchor.dtype))
+    if dots:
+        panel, per_column = 0, math.prod(weights.shape[1:5])
+        panels = lowering.program.buffer((g.groups, columns, kd, kh, kw, reduce), anchor.dtype)
+        s, way = panels.strides, -1 if flipped else 1
+        seen = (s[0], *(way * step for step in s[2:5]), s[5], s[1])
+        start = (kd * kh * kw - 1) * reduce if flipped else 0
+        lowering.copy(weights, replace(panels, shape=weights.shape, strides=seen, offset=start), "pack weights")
+        block, b_k, per_group = 1, per_column, columns * per_column
+    else:
+        panels, panel, per_group = packed(
+            *(lowering, anchor, weights, (kd, kh, kw, reduce), columns, g.groups, "pack weights"), reverse=3 * flipped
+        )
+        block = b_k = panels.shape[-1]
     tables = Tables()
     last = kd * kh * kw - 1
     for index, (depth, row, col) in itertools.product(range(g.groups), itertools.product(*spans)):
@@ -106,7 +120,18 @@ def _slide(
                 index * per_group,
                 index * columns,
             )
-    emit(lowering, group, tables, x, panels, own, columns, a_k, block, panel, 1)
+    emit(lowering, group, tables, x, panels, own, columns, a_k, b_k, panel, 1, dots=dots)
+
+
+def _dots_refusal(lowering: Lowering, depth: int, g: Geometry, columns: int, dtype: str) -> str:
+    """Why the sums of a kernel with runs of `depth` k are not taken along the lanes."""
+    lanes = lowering.target.lanes(dtype)
+    if dtype[0] != "f" or 2 * columns > lanes or not (lowering.target.masks or depth % lanes == 0):
+        return f"{columns} columns fill half of the {lanes} lanes, or integers, or no masks"
+    runs = math.prod(g.kernel) * (g.ins if columns == g.outs else g.outs) / depth
+    along = max(2, columns) * runs * -(-depth // lanes) + ADDING_UP * columns
+    across = runs * depth
+    return "" if DOTS_GAIN * along <= across else f"{along:.0f} steps for a pixel along the lanes, {across:.0f} across"
 
 
 def _runs(span: Span, joined: bool) -> list[tuple[int, int, int]]:
