@@ -79,6 +79,10 @@ class Problem:
                     acc = np.zeros(len(columns), self.a.dtype)
                     for a_off, b_off in self.taps[t0 : t0 + nt]:
                         for k in range(kk):
+                            if self.spec.dots:
+                                row = self.a[a_at + a_off + k * self.a_k]
+                                acc += row * self.b[b0 + b_off + k + columns * self.b_k]
+                                continue
                             row = b0 + block * self.b_block + b_off + k * self.b_k
                             acc += self.a[a_at + a_off + k * self.a_k] * self.b[row : row + len(columns)]
                     at = c_at + columns
@@ -354,6 +358,40 @@ def test_inner_loops_keep_every_sum_in_a_register(name: str) -> None:
                     assert not re.search(r"[xyz]mm.*\(%rsp\)|\(%rsp\).*[xyz]mm", loop), loop
 
 
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_sums_along_the_lanes(name: str, dtype: str) -> None:
+    """Every number of columns, tiles of all heights, taps shorter and longer than a vector, more than one segment."""
+    target = named(name)
+    lanes = target.lanes(dtype)
+    extras = ((dtype, "n"), (dtype, "c"), (dtype, "s"))
+    load = [("load", dtype, i) for i in range(3)]
+    epilogue = ("add", dtype, ("mul", dtype, ("add", dtype, ("acc", dtype), load[0]), load[2]), load[1])
+    for n in range(1, max(1, lanes // 2) + 1):
+        for m, k, adds in ((1, 1, 0), (13, lanes, 0), (29, 2 * lanes + 3, 1)):
+            rng = np.random.default_rng(m + n)
+            for spec in (
+                ContractSpec(dtype, 1, 1, False, dots=n),
+                ContractSpec(dtype, 1, 1, False, epilogue, extras, dots=n),
+            ):
+                inputs = [small(rng, count, dtype) for count in (n, m * n, 1)] if spec.extras else []
+                taps = [[0, 0], [2, k], [1, 2 * k]]
+                rects = [[m, 1, 0, k, 0, 0, 0, n, 0, 0, 0, 3, k, 0, 0]]
+                a, b, c = (small(rng, count, dtype) for count in (m * k + 2, 3 * k * n, m * n))
+                jobs = [[0, 0, m // 2, 0, 1], [0, m // 2, m, 0, 1]]
+                Problem(spec, a, b, c, jobs, rects, taps, 1, 3 * k, 0, n, 2, inputs, adds).check(target)
+
+
+def test_sums_along_the_lanes_stay_in_registers() -> None:
+    for name in ("avx512", "avx2"):
+        target = named(name)
+        for n in range(1, target.lanes("f32") // 2 + 1):
+            loops = inner_loops(jit.assembly(ContractSpec("f32", 1, 1, False, dots=n), target))
+            assert loops
+            for loop in loops:
+                assert not re.search(r"[xyz]mm.*\(%rsp\)|\(%rsp\).*[xyz]mm", loop), loop
+
+
 def test_steps_written_out_keep_the_sums_in_registers() -> None:
     target = named("avx512")
     for tail, full in ((0, True), (1, False)):
@@ -377,6 +415,8 @@ def test_specifications_say_what_is_wrong() -> None:
         ContractSpec("f32", 1, steps=(0, 4, 64))
     with pytest.raises(ValueError, match="at least one row"):
         ContractSpec("f32", 1, most=-1)
+    with pytest.raises(ValueError, match="dot products are of"):
+        ContractSpec("f32", 2, 1, False, dots=3)
     with pytest.raises(ValueError, match="tail is 3"):
         ContractSpec("f32", 2, 3)
     with pytest.raises(ValueError, match="full blocks, a partial block"):

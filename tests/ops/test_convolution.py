@@ -321,3 +321,14 @@ def test_matrix_product_adjoints(m, k, n, seed):
     y = (ta @ tb).numpy()
     assert (y * g).sum() == (a * (tg @ tb.T).numpy()).sum() == (b * (ta.T @ tg).numpy()).sum()
     np.testing.assert_array_equal((from_numpy(2 * a - 1) @ tb).numpy(), 2 * y - b.sum(0))
+
+
+@pytest.mark.parametrize("made", [1, 2, 5, 8])
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("stride, dilation", [((1, 1), (1, 1)), ((2, 3), (1, 2))], ids=str)
+def test_few_channels_made(kernel_target, made, groups, stride, dilation):
+    """Sums along the lanes: forward to few channels, input gradients to few, from a number that fills no vector."""
+    for padding in (0, 1):
+        attrs = attributes(stride, ((padding, padding),) * 2, dilation, groups)
+        check((2, 21 * groups, 6, 7), (made * groups, 21, 2, 3), attrs)
+        check((2, made * groups, 6, 7), (21 * groups, made, 2, 3), attrs, "f64")

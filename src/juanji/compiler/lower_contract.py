@@ -226,6 +226,28 @@ def extra_operands(
     return tuple(extras), refs
 
 
+# -- how many steps of multiply-adds a row of the result takes, by measurement of what comes on top of them ------------
+#: Of an operation: what moving an element from one memory order to another takes.
+COPY_STEPS = 2
+
+
+def steps_across(lowering: Lowering, depth: int, runs: float, columns: int, dtype: str) -> float:
+    """With the columns along the lanes: `runs` taps of `depth` k."""
+    return 1.25 * -(-columns // lowering.target.lanes(dtype)) * runs * depth + 8
+
+
+def steps_along(lowering: Lowering, depth: int, runs: float, columns: int, dtype: str) -> float:
+    """With k along the lanes (dot products); infinite where that is not possible.
+
+    Each tap ends with a part of a vector, each sum with adding up its lanes; a single column is bound by loads.
+    """
+    target = lowering.target
+    lanes = target.lanes(dtype)
+    if dtype[0] != "f" or 2 * columns > lanes or not (target.masks or depth % lanes == 0):
+        return math.inf
+    return max(2, columns) * runs * -(-depth // lanes) + columns * (runs + 6) + 8
+
+
 # -- operands in the order kernels want ----------------------------------------------------------------------------
 def image(lowering: Lowering, node: Node) -> Access:
     """An image-like value whose channels lie side by side; few channels may stay as they are."""

@@ -14,14 +14,22 @@ from juanji.compiler import lower_depthwise, lower_few, lower_phases, lower_plan
 from juanji.compiler.access import Access, channels_last
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering
-from juanji.compiler.lower_contract import Tables, emit, image, image_result, matrix_product, packed
+from juanji.compiler.lower_contract import (
+    COPY_STEPS,
+    Tables,
+    emit,
+    image,
+    image_result,
+    matrix_product,
+    packed,
+    steps_across,
+    steps_along,
+)
 from juanji.compiler.windows import Geometry, Span, backward_spans, forward_spans, geometry_of, lifted
 from juanji.graph import Node
 
 #: With fewer channels a tap would be too short.
 LEAST_PLANES = 4
-#: What adding up the lanes of a sum takes, in steps of multiply-adds, and the least that must be gained by it.
-ADDING_UP, DOTS_GAIN = 3, 1.2
 
 
 def lower(lowering: Lowering, group: Group) -> None:
@@ -75,8 +83,8 @@ def _slide(
     joined = g.groups == 1 and (xx == reduce or x.shape[4] == 1) and (xc == 1 or reduce == 1)
     a_k = xc if reduce > 1 else (xx if joined else 1)
     side_by_side = joined and g.dilation[2] == 1 and (not flipped or g.stride[2] == 1)
-    longest = (kw if side_by_side else 1) * reduce
-    dots = a_k == 1 and lowering.takes("dot products", _dots_refusal(lowering, longest, g, columns, anchor.dtype))
+    shape = (kw * reduce, kd * kh, columns) if side_by_side else (reduce, kd * kh * kw, columns)
+    dots = lowering.takes("dot products", _dots_refusal(lowering, shape, a_k, anchor.dtype))
     if dots:
         panel, per_column = 0, math.prod(weights.shape[1:5])
         panels = lowering.program.buffer((g.groups, columns, kd, kh, kw, reduce), anchor.dtype)
@@ -123,15 +131,12 @@ def _slide(
     emit(lowering, group, tables, x, panels, own, columns, a_k, b_k, panel, 1, dots=dots)
 
 
-def _dots_refusal(lowering: Lowering, depth: int, g: Geometry, columns: int, dtype: str) -> str:
-    """Why the sums of a kernel with runs of `depth` k are not taken along the lanes."""
-    lanes = lowering.target.lanes(dtype)
-    if dtype[0] != "f" or 2 * columns > lanes or not (lowering.target.masks or depth % lanes == 0):
-        return f"{columns} columns fill half of the {lanes} lanes, or integers, or no masks"
-    runs = math.prod(g.kernel) * (g.ins if columns == g.outs else g.outs) / depth
-    along = max(2, columns) * runs * -(-depth // lanes) + ADDING_UP * columns
-    across = runs * depth
-    return "" if DOTS_GAIN * along <= across else f"{along:.0f} steps for a pixel along the lanes, {across:.0f} across"
+def _dots_refusal(lowering: Lowering, shape: tuple[int, int, int], a_k: int, dtype: str) -> str:
+    """Why sums of a shape (k of a tap, taps, columns) are not taken along the lanes."""
+    along, across = steps_along(lowering, *shape, dtype), steps_across(lowering, *shape, dtype)
+    if a_k != 1 or along == math.inf:
+        return f"k that do not lie side by side, more columns than half of {lowering.target.lanes(dtype)}, or integers"
+    return "" if along < across else f"{along:.0f} steps a pixel along the lanes, {across:.0f} across"
 
 
 def _runs(span: Span, joined: bool) -> list[tuple[int, int, int]]:
@@ -156,7 +161,14 @@ def _weight_view(w: Access, groups: int) -> Access:
 def _planar_refusal(lowering: Lowering, g: Geometry, reduced: int, rows: int, width: int, anchor: Node) -> str:
     if len(anchor.shape) == 5:
         return "three dimensions"
-    return lower_planar.refusal(lowering, g.plane(), reduced, rows, width, anchor.dtype)
+    reason = lower_planar.refusal(lowering, g.plane(), reduced, rows, width, anchor.dtype)
+    x = lifted(lowering.access(anchor.inputs[0]), 4)
+    if reason or lower_planar.is_planar(x):
+        return reason
+    shape = (g.kernel[2] * reduced, g.kernel[1], rows)
+    others = min(way(lowering, *shape, anchor.dtype) for way in (steps_along, steps_across))
+    planes = lower_planar.steps(lowering, *shape, anchor.dtype) + COPY_STEPS * reduced
+    return "" if planes < others else f"{planes:.0f} steps a pixel with the copy into planes, else {others:.0f}"
 
 
 def _as_it_lies(lowering: Lowering, x: Node) -> bool:

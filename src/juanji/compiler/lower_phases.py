@@ -17,11 +17,12 @@ import numpy as np
 
 from juanji.compiler.access import Access
 from juanji.compiler.lower import Lowering
+from juanji.compiler.lower_contract import COPY_STEPS, steps_across, steps_along
 from juanji.compiler.windows import Geometry
 from juanji.dtypes import BY_SHORT
 
-#: The least that must be gained in steps of the kernel for the copies around it.
-GAIN = 1.5
+#: The least that must be gained in steps, for the zeros that the joint weights hold.
+GAIN = 1.2
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,16 @@ def refusal(lowering: Lowering, g: Geometry, dtype: str) -> str:
     if g.groups != 1 or math.prod(g.stride) == 1 or any(d != 1 for d in g.dilation):
         return "groups, a dilation, or no stride"
     axes = [_axis(*sizes) for sizes in zip(g.kernel, g.stride, g.pad, strict=True)]
+    number = math.prod(g.stride)
 
-    def steps(columns: int) -> int:
-        return -(-columns // lowering.target.lanes(dtype))
+    def steps(depth: int, runs: float, columns: int) -> float:
+        return min(way(lowering, depth, runs, columns, dtype) for way in (steps_along, steps_across))
 
     apart = sum(math.prod(n for _, _, n in phase) for phase in itertools.product(*(a.phases for a in axes)))
-    together = math.prod(a.taps for a in axes)
-    joint, single = together * steps(g.ins * math.prod(g.stride)), apart * steps(g.ins)
-    return "" if joint * GAIN <= single else f"{joint} steps instead of {single}: must be {GAIN} times fewer"
+    joint = steps(axes[2].taps * g.outs, math.prod(a.taps for a in axes[:2]), g.ins * number)
+    joint += COPY_STEPS * g.ins * number
+    single = number * steps(g.outs, apart / number, g.ins)
+    return "" if joint * GAIN <= single else f"{joint:.0f} steps instead of {single:.0f}: must be {GAIN} times fewer"
 
 
 def joint(lowering: Lowering, g: Geometry, w: Access) -> tuple[Geometry, Access]:

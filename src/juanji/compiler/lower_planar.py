@@ -65,6 +65,11 @@ def refusal(lowering: Lowering, g: Geometry, reduced: int, rows: int, width: int
     return "" if 2 * width >= lanes else f"lines of {width} pixels fill less than half of {lanes} lanes"
 
 
+def steps(lowering: Lowering, depth: int, runs: int, rows: int, dtype: str) -> float:
+    """Steps of multiply-adds that a pixel takes, and what comes on top of them: fewer rows than four share a column."""
+    return 1.25 * runs * depth * max(4, rows) / lowering.target.lanes(dtype) + 3 * rows
+
+
 def pitched(lowering: Lowering, shape: Shape, pitch: int, dtype: str) -> Access:
     """A new buffer for planes whose lines are `pitch` elements apart."""
     n, c, h, _ = shape
