@@ -325,7 +325,7 @@ def test_matrix_product_adjoints(m, k, n, seed):
 
 @pytest.mark.parametrize("made", [1, 2, 5, 8])
 @pytest.mark.parametrize("groups", [1, 3])
-@pytest.mark.parametrize("stride, dilation", [((1, 1), (1, 1)), ((2, 3), (1, 2))], ids=str)
+@pytest.mark.parametrize(("stride", "dilation"), [((1, 1), (1, 1)), ((2, 3), (1, 2))], ids=str)
 def test_few_channels_made(kernel_target, made, groups, stride, dilation):
     """Sums along the lanes: forward to few channels, input gradients to few, from a number that fills no vector."""
     for padding in (0, 1):
