@@ -7,9 +7,12 @@ import pytest
 
 from juanji import ops
 from juanji.codegen.depthwise import DepthwiseSpec
-from juanji.compiler import lower_depthwise
+from juanji.compiler import access, lower_depthwise
+from juanji.compiler.access import strides_in_order
+from juanji.compiler.plan import build
+from juanji.graph import Graph
 from juanji.ops.reference import reference
-from juanji.spec import conv_output
+from juanji.spec import Spec, conv_output
 from juanji.tensors import from_numpy
 
 NUMPY = {"f32": np.float32, "f64": np.float64, "i64": np.int64, "i32": np.int32, "i16": np.int16, "u8": np.uint8}
@@ -124,3 +127,30 @@ def test_specification():
         DepthwiseSpec("slide", "b1", 1, 1, (3,))
     with pytest.raises(ValueError, match="lengths 1 to 7"):
         DepthwiseSpec("slide", "f32", 1, 1, (8,))
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64", "i16"])
+def test_results_past_the_caches(kernel_target, monkeypatch, dtype):
+    monkeypatch.setattr(access, "STREAMED_BYTES", 0)
+    for channels in (64, 72):  # 72 is no whole number of vectors
+        check((2, channels, 6, 11), (3, 3), attributes(2, 1, 1, 1, channels), dtype)
+        check((2, channels, 6, 11), (3, 3), attributes(2, 2, 1, 1, channels), dtype)
+
+
+@pytest.mark.parametrize("shift", [0, 4])
+def test_results_past_the_caches_need_aligned_memory(kernel_target, monkeypatch, shift):
+    monkeypatch.setattr(access, "STREAMED_BYTES", 0)
+    shapes = ((1, 64, 5, 7), (64, 1, 3, 3), (1, 64, 5, 7))
+    graph, arrays = Graph(), []
+    for shape, fill in zip(shapes, (1, 2, 0), strict=True):
+        graph.input(Spec(shape, "f32"), strides_in_order(shape, (0, 2, 3, 1)))
+        room = np.full(64 * 35 * 4 + 128, fill, np.float32)
+        start = -room.__array_interface__["data"][0] % 64 // 4 + shift
+        arrays.append(room[start : start + 64 * 35])
+    x, w, result = graph.slots
+    node = graph.node(ops.TABLE["conv"], (x, w), tuple(sorted(attributes(2, 1, 1, 1, 64).items())), result.spec)
+    plan = build(graph, [], [(2, node)], keep_arena=True)
+    assert [call.args[-1] for call in plan.calls if isinstance(call.spec, DepthwiseSpec)] == [1]
+    plan.run([a.__array_interface__["data"][0] for a in arrays], ())
+    out = arrays[2].reshape(5, 7, 64)
+    assert (out[1:4, 1:6] == 18).all() and (out[0, 1:6] == 12).all() and (out[4, 6] == 8).all()

@@ -46,6 +46,7 @@ class Builder:
         self._lines: list[str] = []
         self._declared: dict[str, str] = {}
         self._block = "entry"
+        self._streams = False
 
     # -- text -----------------------------------------------------------------------------------------
     def fresh(self, hint: str = "v") -> str:
@@ -103,7 +104,7 @@ class Builder:
         body = "\n".join(self._entry + self._lines)
         return (
             f"define void @{self.name}(ptr noalias %args, i64 %begin, i64 %end) {{\nentry:\n{body}\n"
-            f"  ret void\n}}\n{declares}\n"
+            f"  ret void\n}}\n{declares}\n" + ("!0 = !{i32 1}\n" if self._streams else "")
         )
 
     # -- integers -------------------------------------------------------------------------------------
@@ -200,6 +201,21 @@ class Builder:
         """Asks for the cache line at `pointer`, which need not be memory of ours."""
         name = self.declare("llvm.prefetch.p0", "void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         self.emit(f"call void {name}(ptr {pointer}, i32 0, i32 3, i32 1)")
+
+    def stream(self, dtype: str, width: int, value: str, pointer: str) -> None:
+        """Stores a whole vector past the caches, at an address that is a multiple of its size.
+
+        A line that a plain store touches first is read from memory; this one is not, and displaces nothing. Whoever
+        uses it calls `settle` before others may read.
+        """
+        align = self.target.vector_bytes
+        kind = vector_type(dtype, width)
+        self._streams = True
+        self.emit(f"store {kind} {value}, ptr {pointer}, align {align}, !nontemporal !0")
+
+    def settle(self) -> None:
+        """Makes what `stream` wrote visible to other threads before anything written later is."""
+        self.emit("fence seq_cst")
 
     def tail_mask(self, width: int, count: str | int) -> str:
         """<width x i1> whose first `count` lanes (an i64 of less than 2**31) are true."""

@@ -18,7 +18,7 @@ from juanji.target import DTYPE_BYTES, Target
 
 #: Argument slots before the pointers of the epilogue's inputs; the first six are pointers.
 ARGUMENTS = ("x", "w", "c", "starts", "jobs", "runs", "images", "together", "bands", "x_image", "c_image", "x_line",
-             "x_row", "c_line", "x_unit", "c_step", "w_step", "channels", "block", "taps")  # fmt: skip
+             "x_row", "c_line", "x_unit", "c_step", "w_step", "channels", "block", "taps", "stream")  # fmt: skip
 #: int64 columns of the tables of jobs and of runs.
 JOB_FIELDS = ("x_off", "c_off", "across", "down", "run_begin", "run_end")
 RUN_FIELDS = ("x_off", "w_off", "length")
@@ -107,6 +107,12 @@ class _Writer:
         self.scalars = {i: b.load(dtype, 1, self.extras[i]) for i, (dtype, cls) in enumerate(spec.extras) if cls == "s"}
         self.zero = self.v.const(spec.dtype, 0)
         channels = self.arg["channels"]
+        # Whether whole vectors of c pass by the caches: all strides are multiples of a vector if the caller wants it.
+        self.streamed = ""
+        if spec.kind == "slide" and DTYPE_BYTES[spec.output] == self.size:
+            address = b.op(f"ptrtoint ptr {self.arg['c']} to i64")
+            aligned = b.compare("eq", b.op(f"and i64 {address}, {b.target.vector_bytes - 1}"), 0)
+            self.streamed = b.op(f"and i1 {aligned}, {b.compare('ne', self.arg['stream'], 0)}")
         # Channels of x that a vector of c's channels reads.
         self.read = self.width // spec.outs * spec.ins
         self.shrink = (spec.outs // spec.ins).bit_length() - 1
@@ -167,6 +173,9 @@ class _Writer:
                     self.channels = (block.index, b.min(end, self.full), last)
                     with b.loop(*jobs) as job:
                         self._job(x, w, c, b.at(arg["jobs"], b.mul(job.index, 8 * len(JOB_FIELDS))))
+        if self.streamed:
+            with b.when(self.streamed):
+                b.settle()
         return b.text()
 
     def _clear(self, w: str) -> None:
@@ -312,30 +321,36 @@ class _Writer:
 
         sums = self._each_run(job, [self.zero] * count, run)
         self._prefetch(x, c, job, count, at)
-        place = b.add(c, at)
-        for t, value in enumerate(sums):
-            self._store(place, at, mask, value)
-            if t + 1 < count:
-                place = b.add(place, self.arg["c_step"])
+        places = [b.add(c, at)]
+        for _ in sums[1:]:
+            places.append(b.add(places[-1], self.arg["c_step"]))
+        values = [self._result(place, at, mask, value) for place, value in zip(places, sums, strict=True)]
+        self._store(places, values, mask)
 
     def _prefetch(self, x: str, c: str, job: dict[str, str], count: int, at: str) -> None:
         """Asks for what the next line of outputs reads below this tile; outside the image it does no harm."""
         b = self.b
-        name = b.declare("llvm.prefetch.p0", "void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         last = b.at(self.arg["runs"], b.mul(b.max(b.sub(job["run_end"], 1), 0), 8 * len(RUN_FIELDS)))
         line = b.at(b.at(x, b.load_int(last)), self.arg["x_line"])
         for i in range(self.spec.ahead):
             above = b.at(line, b.mul(self.arg["x_row"], -i)) if i else line
             for column in range(count * self.spec.advance):
-                b.emit(f"call void {name}(ptr {self._offset(above, self.columns, column)}, i32 0, i32 2, i32 1)")
-        if self.spec.kind == "weight":
-            below = b.at(self.arg["c"], b.mul(b.add(b.add(c, at), self.arg["c_line"]), self.size))
+                b.prefetch(self._offset(above, self.columns, column))
+        # The same of what lies as c does: the output's gradient, or what the epilogue reads.
+        beside = [(self.arg["c"], self.size)] if self.spec.kind == "weight" else []
+        beside += [
+            (self.extras[i], DTYPE_BYTES[dtype]) for i, (dtype, cls) in enumerate(self.spec.extras) if cls == "c"
+        ]
+        place = b.add(b.add(c, at), self.arg["c_line"]) if beside else ""
+        for pointer, size in beside:
+            below, step = b.at(pointer, b.mul(place, size)), b.mul(self.arg["c_step"], size)
             for t in range(count):
-                b.emit(f"call void {name}(ptr {below}, i32 0, i32 2, i32 1)")
+                b.prefetch(below)
                 if t + 1 < count:
-                    below = b.at(below, b.mul(self.arg["c_step"], self.size))
+                    below = b.at(below, step)
 
-    def _store(self, place: str, channel: str, mask: str | None, value: str) -> None:
+    def _result(self, place: str, channel: str, mask: str | None, value: str) -> str:
+        """What the epilogue makes of a sum."""
         b, spec = self.b, self.spec
 
         def extra(i: int) -> str:
@@ -345,10 +360,26 @@ class _Writer:
             index = channel if cls == "n" else place
             return b.load(dtype, self.width, b.at(self.extras[i], b.mul(index, DTYPE_BYTES[dtype])), mask)
 
-        if spec.epilogue is not None:
-            value = Emitter(b, self.width, extra, acc=value).emit(spec.epilogue)
-        target = b.at(self.arg["c"], b.mul(place, DTYPE_BYTES[spec.output]))
-        b.store(spec.output, self.width, value, target, mask)
+        if spec.epilogue is None:
+            return value
+        return Emitter(b, self.width, extra, acc=value).emit(spec.epilogue)
+
+    def _store(self, places: Sequence[str], values: Sequence[str], mask: str | None) -> None:
+        b, dtype = self.b, self.spec.output
+        pointers = [b.at(self.arg["c"], b.mul(place, DTYPE_BYTES[dtype])) for place in places]
+        past, plain, done = b.label("past"), b.label("plain"), b.label("stored")
+        if self.streamed and mask is None:
+            b.branch(self.streamed, past, plain)
+            b.start(past)
+            for pointer, value in zip(pointers, values, strict=True):
+                b.stream(dtype, self.width, value, pointer)
+            b.jump(done)
+            b.start(plain)
+        for pointer, value in zip(pointers, values, strict=True):
+            b.store(dtype, self.width, value, pointer, mask)
+        if self.streamed and mask is None:
+            b.jump(done)
+            b.start(done)
 
     def _sum(self, x: str, w: str, c: str, job: dict[str, str], count: int, at: str, mask: str | None) -> None:
         """Adds the products of `count` pixels to the sums of every tap."""

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from juanji.spec import Shape, contiguous_strides, reshape_strides
-from juanji.target import DTYPE_BYTES
+from juanji.target import DTYPE_BYTES, Target
 
 _ids = itertools.count()
+#: A result of more bytes is not in the second-level cache any more when it is read.
+STREAMED_BYTES = 2 << 20
 
 
 @dataclass(eq=False)
@@ -169,3 +171,13 @@ def collapse(shape: Shape, strides: Sequence[Shape], order: Sequence[int]) -> tu
         for r in result:
             r.append(0)
     return tuple(extents), [tuple(r) for r in result]
+
+
+def past_caches(access: Access, target: Target) -> bool:
+    """Whether a result is written past the caches, in whole vectors along its innermost dimension.
+
+    A line of memory that a plain store touches is read first, which is a third of the traffic of a copy. Whether the
+    memory begins at a vector's boundary is seen by the kernel, since memory of others need not.
+    """
+    steps = [stride for n, stride in zip(access.shape, access.strides, strict=True) if n > 1 and stride != 1]
+    return access.nbytes > STREAMED_BYTES and all(step * access.item % target.vector_bytes == 0 for step in steps)

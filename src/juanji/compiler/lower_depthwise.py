@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from juanji.codegen.depthwise import LONGEST_RUN, DepthwiseSpec
-from juanji.compiler.access import Access
+from juanji.compiler.access import Access, past_caches
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering, Operands, names
 from juanji.compiler.lower_contract import extra_operands, image, image_result
@@ -27,8 +27,9 @@ from juanji.target import DTYPE_BYTES
 
 #: Bytes of outputs that one chunk computes: enough to be worth sharing, and lines enough that few are read twice.
 CHUNK_BYTES = 256 * 1024
-#: Bytes of weights and input lines that one pass keeps in the first-level cache.
-PASS_BYTES = 32 * 1024
+#: Bytes of weights and input lines that one pass keeps near: about the first-level cache, as a few lines from the second
+#: cost less than short pieces of many lines do.
+PASS_BYTES = 64 * 1024
 #: Strips of lines are not narrower, in pixels: each has columns at its sides that the next reads again.
 STRIP = 32
 #: A weight gradient's chunk reads at least so many times what it writes.
@@ -288,5 +289,5 @@ def _arguments(
         *(x.strides[0] * item, c.strides[0]),
         *(row.advance * x.strides[3] * item, x.strides[3] * item, row.step * c.strides[3]),
         *(walk.unit * item, col.step * c.strides[4]),
-        *(walk.kernel_step * item, g.groups, block, math.prod(g.kernel) * g.ins),
+        *(walk.kernel_step * item, g.groups, block, math.prod(g.kernel) * g.ins, int(past_caches(c, lowering.target))),
     ]
