@@ -27,6 +27,7 @@ from juanji.codegen.builder import Builder, vector_type
 from juanji.codegen.expr import Emitter, Expr, leaves
 from juanji.codegen.lanes import FLOATS, Lanes
 from juanji.codegen.loops import Nest, cost, splat_reds, used_loads, walk, whole
+from juanji.target import DTYPE_BYTES
 
 #: Additions in a row to one accumulator before it is passed on.
 _BLOCK = 32
@@ -418,12 +419,20 @@ def _reduce_column(
     slots = [Reduction(stage[1], stage[2][1]) for stage in stages] * len(where)
     run = _Run(nest, slots, unroll, 1, masked=False)
     last = b.sub(nest.extents[-1], 1) if mask else None
+    # The next part is asked for while this one is read: columns skip through memory, which processors do not foresee.
+    first = stages[0] is next(stage for stage in nest.spec.stages if stage[0] == "reduce")
+    ahead = [k for k in used_loads(exprs) if nest.spec.inputs[k][1] == "unit"] if first and kept else []
 
     def inner(outer: Nest, state: Sequence[str] | None) -> Registers:
         def body(index: str, _: str | None) -> tuple[list[str], str]:
             at = outer.at(axis, index)
             fixed = at.broadcasts(exprs)
             emitters = [at.emitter(i, fixed, red[v], mask, last) for v, i in enumerate(where)]
+            for k in ahead:
+                size = DTYPE_BYTES[nest.spec.inputs[k][0]]
+                there = b.at(at.pointers[k], b.add(nest.strides[k][0], b.mul(where[0], size)))
+                for v in range(len(where)):
+                    b.prefetch(b.at(there, v * b.target.vector_bytes))
             position = b.splat("i64", nest.width, index) if any(slot.is_arg for slot in slots) else ""
             return [emitter.emit(expr) for emitter in emitters for expr in exprs], position
 

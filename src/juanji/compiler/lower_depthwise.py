@@ -27,8 +27,8 @@ from juanji.target import DTYPE_BYTES
 
 #: Bytes of outputs that one chunk computes: enough to be worth sharing, and lines enough that few are read twice.
 CHUNK_BYTES = 256 * 1024
-#: Bytes of weights and input lines that one pass keeps near: about the first-level cache, as a few lines from the second
-#: cost less than short pieces of many lines do.
+#: Bytes of weights and input lines that one pass keeps near: about the first-level cache. Some of them from the second
+#: cost less than shorter pieces of more lines do.
 PASS_BYTES = 64 * 1024
 #: Strips of lines are not narrower, in pixels: each has columns at its sides that the next reads again.
 STRIP = 32
