@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,18 @@ class Graph:
         if known is None:
             known = self._known[key] = Node(op, inputs, attrs, spec, next(self._count), line=line)
         return known
+
+
+def in_order(outputs: Iterable[Node]) -> list[Node]:
+    """Every node that `outputs` depend on, in the order in which they were made: inputs of a node before it."""
+    found = set(outputs)
+    stack = list(found)
+    while stack:
+        for child in stack.pop().inputs:
+            if child not in found:
+                found.add(child)
+                stack.append(child)
+    return sorted(found, key=operator.attrgetter("index"))
 
 
 def reachable(outputs: Iterable[Node]) -> list[Node]:

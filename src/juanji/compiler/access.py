@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from juanji.spec import Shape, contiguous_strides, reshape_strides
@@ -59,18 +59,22 @@ class Access:
         """Strides in bytes."""
         return [s * self.item for s in self.strides]
 
+    def _seen(self, shape: Shape, strides: Shape, shift: int = 0) -> Access:
+        # `dataclasses.replace` takes three times as long, and a plan of a network has thousands.
+        return Access(self.buffer, shape, strides, self.offset + shift, self.dtype)
+
     def view(self, name: str, attrs: dict[str, Any], out: Shape) -> Access | None:
         """What a view step shows; None where memory order does not allow it."""
         if name == "permute":
-            return replace(self, shape=out, strides=tuple(self.strides[d] for d in attrs["dims"]))
+            return self._seen(out, tuple([self.strides[d] for d in attrs["dims"]]))
         if name == "slice":
             shift = sum(b[0] * s for b, s, e in zip(attrs["bounds"], self.strides, out, strict=True) if e)
             strides = tuple(b[2] * s for b, s in zip(attrs["bounds"], self.strides, strict=True))
-            return replace(self, shape=out, strides=strides, offset=self.offset + shift)
+            return self._seen(out, strides, shift)
         if name == "expand":
             return self.broadcast(out)
         strides_ = reshape_strides(self.shape, self.strides, out)
-        return None if strides_ is None else replace(self, shape=out, strides=strides_)
+        return None if strides_ is None else self._seen(out, strides_)
 
     def broadcast(self, shape: Shape) -> Access:
         """Stretched to `shape` by zero strides."""
@@ -79,7 +83,7 @@ class Access:
             0 if i < lead or (self.shape[i - lead] == 1 and e != 1) else self.strides[i - lead]
             for i, e in enumerate(shape)
         )
-        return replace(self, shape=shape, strides=strides)
+        return self._seen(shape, strides)
 
     def covers_buffer(self) -> bool:
         """Whether this is all of the buffer, densely, in some order of the dimensions."""

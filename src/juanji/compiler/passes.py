@@ -6,7 +6,6 @@ are what they were.
 
 from __future__ import annotations
 
-import operator
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +16,7 @@ from juanji.compiler import lower_scatter
 from juanji.compiler.windows import kernel_overlaps
 from juanji.config import debug_level
 from juanji.dtypes import BY_SHORT, HALVES
-from juanji.graph import Graph, Node, reachable
+from juanji.graph import Graph, Node, in_order, reachable
 from juanji.ops import TABLE
 from juanji.ops.reference import reference
 from juanji.spec import Spec
@@ -27,7 +26,6 @@ from juanji.target import current
 #: results of so many elements at least, for which the time counts.
 SHORT_SUM, SHORT_SUM_ELEMENTS = 4, 1024
 
-_INDEX = operator.attrgetter("index")
 Rule = Callable[[Graph, Node, tuple[Node, ...]], Node | None]
 
 
@@ -264,22 +262,24 @@ PASSES: tuple[tuple[str, Rule], ...] = (
 
 def run(graph: Graph, outputs: list[Node]) -> list[Node]:
     """All passes, in order."""
+    # In the order in which they were made: new nodes are numbered in this order, and numbers decide what runs first. A
+    # weight's gradient that runs long after its layer's keeps the layer's values in memory.
+    nodes = in_order(outputs)
     for name, rule in PASSES:
-        rewritten = _rewrite(graph, outputs, rule)
+        rewritten = _rewrite(graph, nodes, outputs, rule)
         for before, after in zip(outputs, rewritten, strict=True):
             if before.spec != after.spec:
                 raise AssertionError(f"pass {name} changed {before} into {after}")
-        outputs = rewritten
+        if rewritten != outputs:
+            outputs, nodes = rewritten, in_order(rewritten)
         if debug_level() >= 3:
             show(name, outputs)
     return outputs
 
 
-def _rewrite(graph: Graph, outputs: list[Node], rule: Rule) -> list[Node]:
+def _rewrite(graph: Graph, nodes: list[Node], outputs: list[Node], rule: Rule) -> list[Node]:
     changed: dict[Node, Node] = {}  # not those that stay what they are
-    # In the order in which they were made: new nodes are numbered in this order, and numbers decide what runs first. A
-    # weight's gradient that runs long after its layer's keeps the layer's values in memory.
-    for node in sorted(reachable(outputs), key=_INDEX):
+    for node in nodes:
         inputs = node.inputs
         if changed and any(i in changed for i in inputs):
             inputs = tuple(changed.get(i, i) for i in inputs)
