@@ -11,6 +11,7 @@ import numpy as np
 
 from juanji.codegen.interleave import InterleaveSpec
 from juanji.codegen.loops import LoopSpec
+from juanji.codegen.pack import PackSpec
 from juanji.codegen.transpose import TransposeSpec
 from juanji.compiler.access import Access, Buffer, collapse, dense, memory_order, order_for_reshape, strides_in_order
 from juanji.compiler.fuse import Fused, Group, is_constant, uses_index
@@ -146,7 +147,9 @@ class Lowering:
         if work:
             # The contraction itself is what is neither a loop nor a copy; its parts share the work.
             new = self.program.calls[begin:]
-            main = [c for c in new if not isinstance(c.spec, (LoopSpec, TransposeSpec, InterleaveSpec))] or new[-1:]
+            main = [
+                c for c in new if not isinstance(c.spec, (LoopSpec, TransposeSpec, InterleaveSpec, PackSpec))
+            ] or new[-1:]
             for call in main:
                 call.flops = work // len(main)
                 call.algorithm, call.refused = self._algorithm or "contraction", tuple(self._refused)
