@@ -42,7 +42,7 @@ GRADIENT_CHUNKS, GRADIENT_SLICES = 16, 64
 #: What a byte of a partial result costs (it is written, read again and summed), in bytes of images that are read again.
 PARTIAL_COST = 20
 #: How many times fewer vectors of products make it worth while to exchange the roles of the images.
-EXCHANGE_GAIN = 2
+EXCHANGE_GAIN = 1.25
 #: Columns at most that are summed over partial results in one go.
 SUM_WIDTH = 1024
 #: Pixels summed in one run where all pixels of a map are one line: more would push each other out of the first-level

@@ -6,6 +6,7 @@ are what they were.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,9 @@ from juanji.target import current
 #: Terms of a matrix product up to which computing an element takes no longer than writing it and reading it again; in
 #: results of so many elements at least, for which the time counts.
 SHORT_SUM, SHORT_SUM_ELEMENTS = 4, 1024
+
+#: How many times fewer weights make it worth while to leave their order, in which few pixels read them.
+CROP_GAIN = 4
 
 Rule = Callable[[Graph, Node, tuple[Node, ...]], Node | None]
 
@@ -153,7 +157,7 @@ def crop_kernels(graph: Graph, node: Node, inputs: tuple[Node, ...]) -> Node | N
         bounds.append((first, last, 1))
         padding.append((before - first * step, after - (kernel - last) * step))
     shape = tuple(end - begin for begin, end, _ in bounds)
-    if shape == w.shape:
+    if CROP_GAIN * math.prod(shape) > math.prod(w.shape):
         return None
     part = graph.node(TABLE["slice"], (w,), (("bounds", tuple(bounds)),), Spec(shape, w.dtype), node.line)
     attrs = tuple(sorted({**dict(node.attrs), "padding": tuple(padding)}.items()))
