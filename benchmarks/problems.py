@@ -191,15 +191,32 @@ def work(kind: str) -> None:
 
 
 def reason(problem: Problem, direction: str) -> str:
-    """What a plan's time goes to, call by call, and how fast the main one is."""
+    """What a plan's time goes to on one thread, how the main call is computed, and how near it is to what bounds it."""
+    from juanji.codegen.contract import ContractSpec
+    from juanji.target import current
+    from juanji.visual.profile import machine_peaks, tile
+
     plan, arrays = plan_inside(problem, direction)
     pointers = [a.__array_interface__["data"][0] for a in arrays]
     plan.run(pointers, ())
-    calls = sorted(zip(plan.calls, plan.profile(), strict=True), key=lambda c: -c[1][1])
-    total = sum(seconds for _, (_, seconds) in calls)
-    spec, rate = calls[0][0].spec, problem.operations / calls[0][1][1] / 1e9
-    parts = [f"{label} {seconds / total:.0%}" for _, (label, seconds) in calls[:3]]
-    return f"{', '.join(parts)}; {type(spec).__name__} at {rate:.0f} GFLOP/s"
+    times = [[seconds for _, seconds in plan.profile()] for _ in range(5)]
+    calls = sorted(zip(plan.calls, map(min, zip(*times, strict=True)), strict=True), key=lambda c: -c[1])
+    total, (call, longest) = sum(seconds for _, seconds in calls), calls[0]
+    text = ", ".join(f"{c.label} {seconds / total:.0%}" for c, seconds in calls[:3])
+    if not call.flops or not total:
+        return text
+    flops, transfer = machine_peaks(current())
+    arithmetic, memory = problem.operations / flops, problem.bytes / transfer
+    text += f"; {call.algorithm} {tile(call.spec, plan.target)}".rstrip()
+    text += f": {problem.operations / longest / 1e9:.0f} GFLOP/s, {arithmetic / longest:.0%} of the peak"
+    if memory > arithmetic:
+        text += f"; memory alone takes {memory / longest:.0%} of the time"
+    if isinstance(call.spec, ContractSpec) and not call.spec.dots:
+        lanes, n = current().lanes("f32"), call.args[10]
+        assert isinstance(n, int)
+        if (used := n / (-(-n // lanes) * lanes)) < 0.9:
+            text += f"; {n} columns use {used:.0%} of the lanes"
+    return text
 
 
 def workers(script: str, threads: int = 1) -> dict[str, race.Worker]:

@@ -1,11 +1,11 @@
-"""Is there a convolution on which Juanji falls behind PyTorch? A sweep over random problems, one thread.
+"""Is there a convolution on which Juanji falls behind PyTorch? A sweep over random problems.
 
 Ranks 1 to 3, channels 1 to 1,024, kernels 1 to 7, strides, dilations, groups, batches of 1 to 64, from a fixed seed;
 the directions take turns. Juanji's kernel calls as inside a network are raced against the better of PyTorch's layouts
 and allocators. Problems that take the better of them less than 20 µs are left out: there the calls cost more than the
 work. The worst are listed with what their time goes to.
 
-    python benchmarks/random_problems.py [--quick] [--count N]
+    python benchmarks/random_problems.py [--quick] [--threads N] [--count N]
 """
 
 from __future__ import annotations
@@ -69,18 +69,19 @@ def generate(seed: int = 1) -> Iterator[tuple[Problem, str]]:
         number += 1
 
 
-def measure(quick: bool = False, count: int | None = None) -> dict[str, Any]:
+def measure(quick: bool = False, count: int | None = None, threads: int = 1) -> dict[str, Any]:
     """The ratio of every problem, the distribution of ratios, and the worst problems with reasons."""
-    team = problems.workers(__file__)
+    team = problems.workers(__file__, threads)
+    rest = race.REST / 4 if threads > 1 else 0.0
     rows: list[dict[str, Any]] = []
-    result: dict[str, Any] = {"rows": rows, "worst": [], "left_out": 0}
+    result: dict[str, Any] = {"threads": threads, "rows": rows, "worst": [], "left_out": 0}
     wanted = count or (QUICK_COUNT if quick else COUNT)
     if len(team) == 1:
         return result
     for problem, direction in generate():
         if len(rows) == wanted:
             break
-        times = race.race(problems.tasks(team, problem, direction, ("inside",)), 3 if quick else 5, 0.01)
+        times = race.race(problems.tasks(team, problem, direction, ("inside",)), 3 if quick else 5, 0.01, rest)
         # Disturbances only add: the least of a few turns is nearest to what a problem takes by itself.
         peers = {name: min(t) for name, t in times.items() if not name.startswith("Juanji")}
         best = min(peers, key=lambda name: peers[name])
@@ -101,21 +102,27 @@ def measure(quick: bool = False, count: int | None = None) -> dict[str, Any]:
 
 def losses(result: dict[str, Any]) -> list[str]:
     """How many random problems PyTorch does faster."""
-    slower = sum(row["ratio"] < 1 for row in result["rows"])
-    return [f"{slower} of {len(result['rows'])} random convolutions; the worst are listed."] if slower else []
+    slower, number = sum(row["ratio"] < 1 for row in result["rows"]), result.get("threads", 1)
+    on = "" if number == 1 else f" on {number} threads"
+    return [f"{slower} of {len(result['rows'])} random convolutions{on}; the worst are listed."] if slower else []
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The section of docs/performance.md."""
-    ratios = sorted(row["ratio"] for row in result["rows"])
-    text = f"## Random convolutions\n\n{' '.join((__doc__ or '').split('    ')[0].split())}\n\n"
-    if not ratios:
+    number = result.get("threads", 1)
+    on = "one thread" if number == 1 else f"{number} threads"
+    text = f"## Random convolutions, {on}\n\n{' '.join((__doc__ or '').split('    ')[0].split())}\n\n"
+    if not result["rows"]:
         return text + "PyTorch was not there to be raced.\n"
-    middle = statistics.geometric_mean(ratios)
-    text += f"{len(ratios)} problems, geometric mean {middle:.2f}x; {result['left_out']} were left out.\n\n"
-    shares = [f"{sum(low <= r < high for r in ratios) / len(ratios):.0%}" for low, high in RANGES]
     names = [f"under {RANGES[0][1]}x", *(f"{a} to {b}x" for a, b in RANGES[1:-1]), f"{RANGES[-1][0]}x and more"]
-    text += race.table(["ratio", *names], [["share of problems", *shares]])
+    lines = []
+    for which in ("all", *problems.DIRECTIONS):
+        ratios = [row["ratio"] for row in result["rows"] if which in ("all", row["direction"])]
+        shares = [sum(low <= r < high for r in ratios) for low, high in RANGES]
+        middle = f"{statistics.geometric_mean(ratios):.2f}x" if ratios else ""
+        lines.append([which, str(len(ratios)), middle, *map(str, shares)])
+    text += f"{result['left_out']} problems were left out. How many of the others have which ratio:\n\n"
+    text += race.table(["direction", "problems", "geometric mean", *names], lines)
     head = ["the worst", "batch", "direction", "ratio", "where the time goes"]
     rows = [
         [str(p), str(p.images), row["direction"], f"{row['ratio']:.2f}x", row["reason"]]
@@ -128,12 +135,13 @@ def markdown(result: dict[str, Any]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_COUNT} problems, few turns")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--count", type=int, help="this many problems")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
         problems.work(given.worker)
     else:
-        measured = measure(given.quick, given.count)
+        measured = measure(given.quick, given.count, given.threads)
         print(markdown(measured))
         print("\n".join(losses(measured)))

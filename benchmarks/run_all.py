@@ -1,4 +1,4 @@
-"""Runs every benchmark and rewrites docs/performance.md: 25 minutes on an otherwise idle machine.
+"""Runs every benchmark and rewrites docs/performance.md: 35 minutes on an otherwise idle machine.
 
     python benchmarks/run_all.py [--only lenet_step ...] [--quick] [--long]
 
@@ -25,6 +25,7 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "conv_layers": ("conv_layers", {}),
     "conv_layers_2": ("conv_layers", {"threads": 2}),
     "random_problems": ("random_problems", {}),
+    "random_problems_2": ("random_problems", {"threads": 2}),
     "eager": ("eager", {}),
     "threads": ("threads", {}),
     "start_up": ("start_up", {}),

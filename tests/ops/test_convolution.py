@@ -332,3 +332,12 @@ def test_few_channels_made(kernel_target, made, groups, stride, dilation):
         attrs = attributes(stride, ((padding, padding),) * 2, dilation, groups)
         check((2, 21 * groups, 6, 7), (made * groups, 21, 2, 3), attrs)
         check((2, made * groups, 6, 7), (21 * groups, made, 2, 3), attrs, "f64")
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_many_small_images(kernel_target, padding, groups):
+    """Weight gradients whose inner sums run over the images."""
+    attrs = attributes((1, 1), ((padding, padding),) * 2, groups=groups)
+    check((19, 20 * groups, 3, 2), (17 * groups, 20, 2, 2), attrs)
+    check((13, 4 * groups, 3, 3), (5 * groups, 4, 3, 3), attributes((2, 2), ((1, 1), (1, 1)), groups=groups), "f64")

@@ -167,8 +167,8 @@ def _planar_refusal(lowering: Lowering, g: Geometry, reduced: int, rows: int, wi
         return reason
     shape = (g.kernel[2] * reduced, g.kernel[1], rows)
     others = min(way(lowering, *shape, anchor.dtype) for way in (steps_along, steps_across))
-    planes = lower_planar.steps(lowering, *shape, anchor.dtype) + COPY_STEPS * reduced
-    return "" if planes < others else f"{planes:.0f} steps a pixel with the copy into planes, else {others:.0f}"
+    planes = lower_planar.steps(lowering, *shape, anchor.dtype) + COPY_STEPS * (reduced + rows)
+    return "" if planes < others else f"{planes:.0f} steps a pixel with copies into planes and out, else {others:.0f}"
 
 
 def _as_it_lies(lowering: Lowering, x: Node) -> bool:

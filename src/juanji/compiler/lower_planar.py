@@ -67,7 +67,7 @@ def refusal(lowering: Lowering, g: Geometry, reduced: int, rows: int, width: int
 
 def steps(lowering: Lowering, depth: int, runs: int, rows: int, dtype: str) -> float:
     """Steps of multiply-adds that a pixel takes, and what comes on top of them: fewer rows than four share a column."""
-    return 1.25 * runs * depth * max(4, rows) / lowering.target.lanes(dtype) + 3 * rows
+    return 1.25 * runs * depth * max(4, rows) / lowering.target.lanes(dtype) + rows
 
 
 def pitched(lowering: Lowering, shape: Shape, pitch: int, dtype: str) -> Access:

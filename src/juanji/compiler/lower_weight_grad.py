@@ -37,6 +37,9 @@ GRADIENT_PANEL = 24 * 1024
 GRADIENT_SLICE = 384 * 1024
 #: Pixels of one tap of a weight gradient where image rows are much longer: their sum is one level of summation.
 GRADIENT_LINE = 512
+#: How many times more images than pixels of a row there must be for sums over images to be the inner ones: these pixels
+#: lie further apart in memory.
+STACK = 4
 #: A weight gradient is cut into at most so many chunks, and so many slices.
 GRADIENT_CHUNKS, GRADIENT_SLICES = 16, 64
 #: What a byte of a partial result costs (it is written, read again and summed), in bytes of images that are read again.
@@ -76,12 +79,13 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
     else:
         c = Access(own.buffer, (g.groups, g.outs, g.ins, *g.kernel), (s[0], *seen), 0, anchor.dtype)
     whole = _plane_is_line(g, x, dy)
+    stacked = not whole and g.images >= STACK * g.out[2]
     lines = 1 if whole or g.out[2] <= 2 * GRADIENT_LINE else 2
-    tables = [_gradient_tables(g, x, dy, s, whole, part if lines == 2 else None) for part in range(lines)]
+    tables = [_gradient_tables(g, x, dy, s, whole, stacked, part if lines == 2 else None) for part in range(lines)]
     bare = Group(anchor, [anchor])
     vectors = choose_vectors(g.outs, lowering.target, anchor.dtype)
     block = ContractSpec(anchor.dtype, vectors).block(lowering.target)
-    a_k = x.strides[4] * g.stride[2]
+    a_k, b_k = (x.strides[0], dy.strides[0]) if stacked else (x.strides[4] * g.stride[2], dy.strides[4])
     deepest = max(1, *(r[12] for table in tables for r in table.rects))
     panel = deepest * block * DTYPE_BYTES[anchor.dtype]
     segment = max(1, min(GRADIENT_SEGMENT, GRADIENT_PANEL // panel))
@@ -89,7 +93,7 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
     sums = own if cut.partials == 1 else lowering.program.buffer((cut.partials, *own.shape), anchor.dtype)
     parts, into = _slices(tables, cut, s[0] * g.groups), replace(c, buffer=sums.buffer)
     emit(
-        *(lowering, bare, parts, x, dy, into, g.outs, a_k, dy.strides[4], block, 0, segment),
+        *(lowering, bare, parts, x, dy, into, g.outs, a_k, b_k, block, 0, segment),
         partition=lambda _, rows, __, blocks: _chunks(tables, cut, rows, blocks),
     )
     if cut.partials > 1:
@@ -120,12 +124,15 @@ def _exchange_refusal(lowering: Lowering, g: Geometry, dtype: str) -> str:
     return "" if here > EXCHANGE_GAIN * there else f"{there} vectors instead of {here}, not {EXCHANGE_GAIN}x fewer"
 
 
-def _gradient_tables(g: Geometry, x: Access, dy: Access, s: Sequence[int], whole: bool, part: int | None) -> Tables:
+def _gradient_tables(
+    g: Geometry, x: Access, dy: Access, s: Sequence[int], whole: bool, stacked: bool, part: int | None
+) -> Tables:
     """The tables of a weight gradient.
 
     Args:
         s: the result's strides of [group, kd, kh, kw, in, out].
         whole: whether all pixels are summed as one line.
+        stacked: whether each tap is a pixel of all images, not a row of one.
         part: of image rows that are long, 0 takes the pieces of `GRADIENT_LINE` pixels, 1 what is left of each.
     """
     xn, xc, xz, xy, xx = x.strides
@@ -145,8 +152,8 @@ def _gradient_tables(g: Geometry, x: Access, dy: Access, s: Sequence[int], whole
         if whole:
             taps, depth = _line_taps(g.images * math.prod(g.out), xx, dy_col)
         else:
-            starts, depth = _pieces(x0, x1, part)
-            places = (range(g.images), depths, range(y0, y1), starts)
+            starts, depth = (range(x0, x1), g.images) if stacked else _pieces(x0, x1, part)
+            places = (range(1 if stacked else g.images), depths, range(y0, y1), starts)
             here = _sums(places, (xn, g.stride[0] * xz, g.stride[1] * xy, g.stride[2] * xx))
             taps = np.stack([here, _sums(places, (dn, dz, dy_row, dy_col))], axis=1)
         if depth == 0:
