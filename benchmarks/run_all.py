@@ -17,7 +17,7 @@ from typing import Any
 
 import race
 
-#: Question -> (script, arguments of its `measure`); the last one is long and asked only when it is wanted.
+#: Question -> (script, arguments of its `measure`).
 QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "lenet_step": ("lenet_step", {}),
     "networks": ("networks", {}),
@@ -31,8 +31,11 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "start_up": ("start_up", {}),
     "first_step": ("first_step", {}),
     "accuracy": ("accuracy", {}),
+    "loss_curve": ("loss_curve", {}),
     "fashion": ("accuracy", {"fashion": True}),
 }
+#: Asked only when they are wanted.
+LONG = ("loss_curve", "fashion")
 RESULTS = Path(__file__).resolve().parent / "results.json"
 PAGE = race.ROOT / "docs" / "performance.md"
 
@@ -70,10 +73,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", action="append", choices=list(QUESTIONS), help="only this question (may be repeated)")
     parser.add_argument("--quick", action="store_true", help="a trial run: few, short rounds")
-    parser.add_argument("--long", action="store_true", help="also Fashion-MNIST against PyTorch (about 10 minutes)")
+    parser.add_argument(
+        "--long", action="store_true", help="also a loss curve and Fashion-MNIST against PyTorch (15 minutes)"
+    )
     given = parser.parse_args()
     failed = []
-    for question in given.only or [name for name in QUESTIONS if name != "fashion" or given.long]:
+    for question in given.only or [name for name in QUESTIONS if name not in LONG or given.long]:
         race.note(f"== {question}")
         script, arguments = QUESTIONS[question]
         module, machine, begin = importlib.import_module(script), race.machine(), time.perf_counter()
