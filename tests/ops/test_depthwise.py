@@ -72,6 +72,13 @@ def test_geometry(kernel_target, kernel, stride, padding, dilation):
         check((2, channels, 9, 13), kernel, attributes(2, stride, padding, dilation, channels))
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 8, 9, 16, 17, 25])
+def test_line_ends(kernel_target, width):
+    check((1, 19, 4, width), (5, 5), attributes(2, 1, 2, 1, 19))
+    check((1, 19, 4, width), (3, 3), attributes(2, 2, 1, 1, 19))
+    check((1, 19, 3, width), (3, 7), attributes(2, 1, 3, 1, 19))
+
+
 @pytest.mark.parametrize("dtype", NUMPY)
 def test_element_types(kernel_target, dtype):
     check((2, 35, 7, 6), (3, 3), attributes(2, 1, 1, 1, 35), dtype)

@@ -20,7 +20,7 @@ from juanji.target import DTYPE_BYTES, Target
 ARGUMENTS = ("x", "w", "c", "starts", "jobs", "runs", "images", "together", "bands", "x_image", "c_image", "x_line",
              "x_row", "c_line", "x_unit", "c_step", "w_step", "channels", "block", "taps", "stream")  # fmt: skip
 #: int64 columns of the tables of jobs and of runs.
-JOB_FIELDS = ("x_off", "c_off", "across", "down", "run_begin", "run_end")
+JOB_FIELDS = ("x_off", "c_off", "across", "down", "run_begin", "run_end", "ends")
 RUN_FIELDS = ("x_off", "w_off", "length")
 #: Taps of one run at most: longer rows of a kernel are several runs.
 LONGEST_RUN = 7
@@ -43,18 +43,22 @@ class DepthwiseSpec:
             prefetching stops at every page, and this is worth a factor of 1.5 where images come from memory.
         ins, outs: channels of x and of c in a group, powers of two, ins <= outs <= lanes. A tap then has `ins` lines
             of w, one for each channel of x in the group, and x is spread over the lanes that read it.
+        first, last: of a line's first tile and of its last, how many taps each pixel lacks at the beginning of a run,
+            or at its end, because they lie beside the image; () where lines are cut up so that none are lacking.
+        single: a line is one tile, which is both its first and its last.
         epilogue: of "slide": expression of ("acc", dtype) and ("load", dtype_i, i) that is stored; None: the sum.
         extras: (dtype, class) of the epilogue's inputs. Class "n": one value for each channel; "c": laid out as c,
             with the same strides in elements; "s": one scalar.
 
     Run-time arguments are the 8-byte slots `ARGUMENTS`, then a pointer for each extra. Strides and offsets of c are
     in elements, all others in bytes. A job is `down` lines of `across` pixels whose taps are the runs `run_begin` to
-    `run_end`; a run is `length` taps side by side in x, `w_step` apart in w. Chunk i does the jobs of band
-    `i % bands` (rows `starts[band]` to `starts[band + 1]` of the table) for the images from `i // bands * together`,
-    `together` of them or as many as there are. It does them for `block` channels (whole vectors of them) after
-    `block` channels, so that what neighbouring lines share stays in the first-level cache. In "weight" chunk i writes
-    the i-th array of `taps` times `channels` sums, zeros included. Chunks are independent, and no sum depends on how
-    they are divided.
+    `run_end`, and `ends` says whether its lines begin with a first tile (1) and end with a last one (2). A run is
+    `length` taps side by side in x, `w_step` apart in w. Chunk i does the jobs of band `i % bands` (rows
+    `starts[band]` to `starts[band + 1]` of the table) for the images from `i // bands * together`, `together` of them
+    or as many as there are. It does them for `block` channels (whole vectors of them) after `block` channels, so that
+    what neighbouring lines share stays near. In "weight" chunk i writes the i-th array of `taps` times `channels`
+    sums, zeros included. With `stream` results pass by the caches where c is aligned. Chunks are independent, and no
+    sum depends on how they are divided.
     """
 
     kind: str
@@ -65,6 +69,9 @@ class DepthwiseSpec:
     ahead: int = 1
     ins: int = 1
     outs: int = 1
+    first: tuple[int, ...] = ()
+    last: tuple[int, ...] = ()
+    single: bool = False
     epilogue: Expr | None = None
     extras: tuple[tuple[str, str], ...] = ()
 
@@ -73,6 +80,8 @@ class DepthwiseSpec:
             raise ValueError(f"a depthwise kernel's kind is 'slide' or 'weight', not {self.kind!r}")
         if self.dtype not in DTYPE_BYTES or self.dtype == "b1":
             raise ValueError(f"a depthwise kernel's dtype is that of numbers, not {self.dtype!r}")
+        if self.single and len(self.first) != len(self.last):
+            raise ValueError(f"a single tile's ends have as many pixels, not {len(self.first)} and {len(self.last)}")
         if min(self.advance, self.step) < 1 or not all(1 <= n <= LONGEST_RUN for n in self.lengths):
             raise ValueError(f"advance and step are at least 1 and lengths 1 to {LONGEST_RUN}")
 
@@ -92,6 +101,17 @@ class DepthwiseSpec:
     def generate(self, name: str, target: Target) -> str:
         """LLVM IR of `void @name(ptr, i64, i64)`."""
         return _Writer(self, Builder(name, target)).write()
+
+
+Lacking = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """So many pixels, and how many taps each lacks at the beginning and at the end of a run; () where none."""
+
+    count: int
+    lacking: Lacking
 
 
 class _Writer:
@@ -126,7 +146,8 @@ class _Writer:
         self.tail = b.op(f"sext <{self.width} x i1> {mask} to {self.lane_type}") if self.lane_type else mask
         self.lines = [b.mul(b.mul(channels, self.size), j) if j else "0" for j in range(spec.ins)]
         # Multiples of two strides: what an address can't scale by itself is multiplied here.
-        tile, longest = spec.tile(b.target), max(spec.lengths, default=1)
+        longest = max(spec.lengths, default=1)
+        tile = max(spec.tile(b.target), len(spec.first), len(spec.last))
         last = max(tile * spec.advance - 1, (tile - 1) * spec.advance + (longest - 1) * spec.step)
         self.columns = self._multiples("x_unit", last)
         self.taps = self._multiples("w_step", longest - 1)
@@ -192,26 +213,45 @@ class _Writer:
         job = {name: b.load_int(row, 8 * i) for i, name in enumerate(JOB_FIELDS)}
         x, c = b.at(x, job["x_off"]), b.add(c, job["c_off"])
         pixel = b.mul(arg["x_unit"], self.spec.advance)
-        tile = self.spec.tile(b.target)
         with b.loop(0, job["down"]) as y:
             x_line = b.at(x, b.mul(y.index, arg["x_line"]))
             c_line = b.add(c, b.mul(y.index, arg["c_line"]))
 
-            def pixels(first: str, count: int, x_line: str = x_line, c_line: str = c_line) -> None:
+            def pixels(first: str, count: int, lacking: Lacking, x_line: str = x_line, c_line: str = c_line) -> None:
                 here = b.at(x_line, b.mul(first, pixel))
                 there = b.add(c_line, b.mul(first, arg["c_step"]))
                 body = self._slide if self.spec.kind == "slide" else self._sum
-                self._over_channels(lambda at, mask: body(here, w, there, job, count, at, mask))
+                self._over_channels(lambda at, mask: body(here, w, there, job, _Tile(count, lacking), at, mask))
 
-            whole = b.op(f"and i64 {job['across']}, {-tile}")
-            with b.loop(0, whole, tile) as first:
-                pixels(first.index, tile)
-            done, count = whole, tile // 2
-            while count:
-                bit = b.op(f"and i64 {job['across']}, {count}")
-                with b.when(b.compare("ne", bit, 0)):
-                    pixels(done, count)
-                done, count = b.add(done, bit), count // 2
+            self._line(job, pixels)
+
+    def _line(self, job: dict[str, str], pixels: Callable[[str, int, Lacking], None]) -> None:
+        """`pixels(first, count, what they lack)` for the tiles of a line."""
+        b, spec = self.b, self.spec
+        begin, end, tile = "0", job["across"], spec.tile(b.target)
+        if spec.single:
+            pixels(begin, len(spec.first), (spec.first, spec.last))
+            return
+        if spec.first:
+            there = b.compare("ne", b.op(f"and i64 {job['ends']}, 1"), 0)
+            with b.when(there):
+                pixels(begin, len(spec.first), (spec.first, ()))
+            begin = b.select(there, len(spec.first), 0)
+        if spec.last:
+            there = b.compare("ne", b.op(f"and i64 {job['ends']}, 2"), 0)
+            end = b.sub(end, b.select(there, len(spec.last), 0))
+            with b.when(there):
+                pixels(end, len(spec.last), ((), spec.last))
+        between = b.sub(end, begin)
+        whole = b.add(begin, b.op(f"and i64 {between}, {-tile}"))
+        with b.loop(begin, whole, tile) as first:
+            pixels(first.index, tile, ((), ()))
+        done, count = whole, tile // 2
+        while count:
+            bit = b.op(f"and i64 {between}, {count}")
+            with b.when(b.compare("ne", bit, 0)):
+                pixels(done, count, ((), ()))
+            done, count = b.add(done, bit), count // 2
 
     def _over_channels(self, body: Callable[[str, str | None], None]) -> None:
         """`body(channel, mask)` for the whole vectors of this block of channels and for what is left."""
@@ -294,17 +334,18 @@ class _Writer:
                 )
         return loop.results
 
-    def _pairs(self, count: int, length: int) -> dict[int, list[tuple[int, int]]]:
+    def _pairs(self, tile: _Tile, length: int) -> dict[int, list[tuple[int, int]]]:
         """For each column of x that a tile reads, in order, the (pixel, tap) pairs that meet there."""
         found: dict[int, list[tuple[int, int]]] = {}
-        for t in range(count):
-            for k in range(length):
+        for t in range(tile.count):
+            before, after = (lacking[t] if lacking else 0 for lacking in tile.lacking)
+            for k in range(before, length - after):
                 found.setdefault(t * self.spec.advance + k * self.spec.step, []).append((t, k))
         return dict(sorted(found.items()))
 
-    def _slide(self, x: str, w: str, c: str, job: dict[str, str], count: int, at: str, mask: str | None) -> None:
-        """Sums over taps for `count` pixels, stored through the epilogue."""
-        b = self.b
+    def _slide(self, x: str, w: str, c: str, job: dict[str, str], tile: _Tile, at: str, mask: str | None) -> None:
+        """Sums over taps for a tile's pixels, stored through the epilogue."""
+        b, count = self.b, tile.count
         x, w = self._channel(x, at), b.at(w, b.mul(at, self.size))
 
         def run(length: int, x_off: str, w_off: str, values: list[str]) -> list[str]:
@@ -313,7 +354,7 @@ class _Writer:
             for j, line in enumerate(self.lines):
                 here = b.at(weight, line) if j else weight
                 weights = [self._load(self._offset(here, self.taps, k), mask) for k in range(length)]
-                for column, pairs in self._pairs(count, length).items():
+                for column, pairs in self._pairs(tile, length).items():
                     value = self._spread(self._column(self._offset(source, self.columns, column), mask), j)
                     for t, k in pairs:
                         sums[t] = self._multiply_add(value, weights[k], sums[t])
@@ -381,9 +422,9 @@ class _Writer:
             b.jump(done)
             b.start(done)
 
-    def _sum(self, x: str, w: str, c: str, job: dict[str, str], count: int, at: str, mask: str | None) -> None:
-        """Adds the products of `count` pixels to the sums of every tap."""
-        b = self.b
+    def _sum(self, x: str, w: str, c: str, job: dict[str, str], tile: _Tile, at: str, mask: str | None) -> None:
+        """Adds the products of a tile's pixels to the sums of every tap."""
+        b, count = self.b, tile.count
         x, w = self._channel(x, at), b.at(w, b.mul(at, self.size))
         place, given = b.add(c, at), []
         for t in range(count):
@@ -397,7 +438,7 @@ class _Writer:
                 here = b.at(weight, line) if j else weight
                 places = [self._offset(here, self.taps, k) for k in range(length)]
                 sums = [self._load(p, mask) for p in places]
-                for column, pairs in self._pairs(count, length).items():
+                for column, pairs in self._pairs(tile, length).items():
                     value = self._spread(self._column(self._offset(source, self.columns, column), mask), j)
                     for t, k in pairs:
                         sums[k] = self._multiply_add(value, given[t], sums[k])

@@ -109,11 +109,12 @@ def weight_gradient(lowering: Lowering, group: Group, g: Geometry, anchor: Node,
     taps, item = math.prod(g.kernel) * g.ins, DTYPE_BYTES[anchor.dtype]
     strip, block = _pass(lowering, g, g.out[2], 1, item)
     wanted = max(CHUNK_BYTES, PARTIAL_SHARE // (1 + math.prod(g.stride)) * taps * g.groups * item)
-    tables = _tables(g, spans, g.out, x.strides, dy.strides, item, wanted // (g.groups * item), strip)
+    ends = _ends(lowering, spans, g.out, item)
+    tables = _tables(g, spans, g.out, x.strides, dy.strides, item, wanted // (g.groups * item), strip, ends)
     own = lowering.program.buffer((*g.kernel, g.ins, g.groups), anchor.dtype)
     chunks = tables.bands * max(1, -(-g.images // tables.together))
     sums = own if chunks == 1 else lowering.program.buffer((chunks, *own.shape), anchor.dtype)
-    sizes = (walk.advance, walk.step, tables.lengths, _ahead(g, spans), g.ins, g.outs)
+    sizes = (walk.advance, walk.step, tables.lengths, _ahead(g, spans), g.ins, g.outs, *ends.shape)
     spec = DepthwiseSpec("weight", anchor.dtype, *sizes)
     args = _arguments(lowering, g, tables, (x, sums, dy), spans, walk, block)
     lowering.program.call(spec, args, chunks, names([anchor]), [sums])
@@ -148,8 +149,9 @@ def _slide(
     extras, extra_refs = extra_operands(lowering, group, operands, own, 1)
     item = DTYPE_BYTES[anchor.dtype]
     strip, block = _pass(lowering, g, size[2], spans[2][0].step, item)
-    tables = _tables(g, spans, size, x.strides, c.strides, item, CHUNK_BYTES // (g.groups * item), strip)
-    sizes = (walk.advance, walk.step, tables.lengths, _ahead(g, spans), g.ins, g.outs)
+    ends = _ends(lowering, spans, size, item)
+    tables = _tables(g, spans, size, x.strides, c.strides, item, CHUNK_BYTES // (g.groups * item), strip, ends)
+    sizes = (walk.advance, walk.step, tables.lengths, _ahead(g, spans), g.ins, g.outs, *ends.shape)
     spec = DepthwiseSpec("slide", anchor.dtype, *sizes, epilogue, extras)
     args = [*_arguments(lowering, g, tables, (x, packed, c), spans, walk, block), *extra_refs]
     chunks = tables.bands * -(-g.images // tables.together)
@@ -180,6 +182,7 @@ def _tables(
     item: int,
     pixels: int,
     strip: int,
+    ends: _Ends,
 ) -> _Tables:
     """Tables for outputs of `size`, about `pixels` of them to a chunk, in strips of `strip` pixels."""
     _, _, xz, xy, xx = x_strides
@@ -193,11 +196,12 @@ def _tables(
     total = size[2] if cut_across else size[0] * size[1]
     piece = max(SHORTEST, pixels) if cut_across else max(1, pixels // size[2])
     bands = range(0, total, piece)
+    spans, strip = [spans[0], spans[1], ends.spans], max(strip, ends.least)
     starts: list[int] = [0]
     jobs: list[tuple[int, ...]] = []
     for begin in bands:
         end = min(total, begin + piece)
-        strips = range(0, 1 if cut_across else size[2], strip)
+        strips = [0] if cut_across else [at for at in range(0, size[2], strip) if size[2] - at >= ends.least]
         for left, (depth, row, col) in itertools.product(strips, itertools.product(*spans)):
             here = tuple(
                 (
@@ -213,7 +217,11 @@ def _tables(
             if here not in lists:
                 lists[here] = (len(runs), len(runs) + len(here))
                 runs.extend(here)
-            x0, x1 = _within(col, begin, end) if cut_across else _within(col, left, left + strip)
+            x0, x1 = (
+                _within(col, begin, end)
+                if cut_across
+                else _within(col, left, size[2] if left == strips[-1] else left + strip)
+            )
             for i in range(depth.count):
                 z = depth.start + i * depth.step
                 y0, y1 = (0, row.count) if cut_across else _within(row, begin - z * size[1], end - z * size[1])
@@ -225,12 +233,72 @@ def _tables(
                             x1 - x0,
                             y1 - y0,
                             *lists[here],
+                            (x0 == 0) + 2 * (x1 == col.count),
                         )
                     )
         starts.append(len(jobs))
     together = piece // total if len(bands) == 1 else 1
     lengths = tuple(sorted({n for _, _, n in runs})) or (1,)
     return _Tables(starts, jobs, runs or [(0, 0, 1)], lengths, max(1, min(together, g.images)))
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """How a line's outputs are put into spans, and what the kernel does at its ends: its `first`, `last`, `single`."""
+
+    spans: list[Span]
+    first: tuple[int, ...] = ()
+    last: tuple[int, ...] = ()
+    single: bool = False
+
+    @property
+    def shape(self) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+        return self.first, self.last, self.single
+
+    @property
+    def least(self) -> int:
+        """Pixels that every strip of a line has at least."""
+        return max(1, len(self.first), len(self.last))
+
+
+def _ends(lowering: Lowering, spans: Sequence[list[Span]], size: tuple[int, ...], item: int) -> _Ends:
+    """A line as one span, if what its first and last outputs lack are taps at the beginning and at the end.
+
+    A tile of its own for a border pixel or two would use a quarter of what it loads and wait for every sum. So border
+    pixels share tiles with inner ones, whose code leaves out what is beside the image.
+    """
+    line, width = spans[2], size[2]
+    plain = _Ends(line)
+    main = max(line, key=lambda span: len(span.taps))
+    kernels = [k for k, _ in main.taps]
+    if len(line) == 1 or len(kernels) > LONGEST_RUN or size[0] * size[1] == 1 or any(s.step != 1 for s in line):
+        return plain
+    before, after = [0] * width, [0] * width
+    for span in line:
+        mine = [k for k, _ in span.taps]
+        missing = len(kernels) - len(mine)
+        if not mine or mine not in (kernels[missing:], kernels[: len(mine)]):
+            return plain
+        side = before if span.start < main.start else after
+        if missing and mine != (kernels[missing:] if side is before else kernels[: len(mine)]):
+            return plain
+        side[span.start : span.start + span.count] = [missing] * span.count
+    places = tuple((k, place - main.start * main.advance) for k, place in main.taps)
+    whole = [Span(0, width, 1, places, main.advance)]
+    tile = 8 if lowering.target.registers >= 8 + 2 + len(kernels) else 4
+    if width <= tile:
+        return _Ends(whole, tuple(before), tuple(after), True)
+    left, right = (sum(n > 0 for n in side) for side in (before, after))
+    # Tiles between the two are full ones; what is left over is shared by the ends.
+    if left and right:
+        rest = width - (width - tile - 1) // tile * tile
+        first, last = rest - rest // 2, rest // 2
+    else:
+        rest = width - (width - 1) // tile * tile
+        first, last = (rest, 0) if left else (0, rest)
+    if first < left or last < right:
+        return plain
+    return _Ends(whole, tuple(before[:first]), tuple(after[width - last :]) if last else ())
 
 
 def _within(span: Span, begin: int, end: int) -> tuple[int, int]:
