@@ -42,6 +42,8 @@ KEPT_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TOP_PAD_": "268435456",
 }
+#: Python keeps its compiled modules, as where libraries are installed: a setting for tests may say otherwise.
+KEPT_MODULES = {"PYTHONDONTWRITEBYTECODE": ""}
 #: Juanji told to compile everything anew, so that a first step is a first step.
 NOTHING_KEPT = {"JUANJI_CACHE": "0"}
 #: Seconds that one answer may take, first compiles included.
@@ -66,7 +68,7 @@ class Worker:
 
     def __init__(self, script: str, name: str, arguments: list[str] | None = None, env: dict[str, str] | None = None):
         path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": path, **(env or {})}
+        environment = {**os.environ, **KEPT_MODULES, **ONE_THREAD, "PYTHONPATH": path, **(env or {})}
         begin = time.perf_counter()
         self.name = name
         self.process = subprocess.Popen(

@@ -46,7 +46,7 @@ def seconds(program: str) -> float:
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, **race.ONE_THREAD, "PYTHONPATH": path},
+        env={**os.environ, **race.KEPT_MODULES, **race.ONE_THREAD, "PYTHONPATH": path},
     )
     return time.perf_counter() - begin
 
