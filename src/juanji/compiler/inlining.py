@@ -42,7 +42,12 @@ def inlined(
     found: set[Node] = set()
     for node in nodes:
         readers = users.get(node, ())
-        if len(readers) < 2 or node in outputs or not _cheap(node, found) or not all(_takes(u, node) for u in readers):
+        if (
+            len(readers) < 2
+            or node in outputs
+            or not _cheap(node, found, users)
+            or not all(_takes(u, node) for u in readers)
+        ):
             continue
         if any(u.op is not None and u.op.kind != "map" for u in readers) or any(
             _behind(node, u, barriers, by_index, ancestors) for u in readers
@@ -51,7 +56,18 @@ def inlined(
     return found
 
 
-def _cheap(node: Node, found: set[Node]) -> bool:
+def finishes(node: Node, users: Mapping[Node, Sequence[Node]]) -> bool:
+    """Whether a node is the epilogue of a contraction that nothing else reads, as a bias is: it costs nothing there."""
+    return any(
+        child.op is not None
+        and child.op.kind in ("contract", "window")
+        and child.shape == node.shape
+        and all(user is node for user in users.get(child, ()))
+        for child in node.inputs
+    )
+
+
+def _cheap(node: Node, found: set[Node], users: Mapping[Node, Sequence[Node]]) -> bool:
     if node.op is None or node.op.name not in CHEAP or node.spec.size < LARGE:
         return False
     large = [child for child in node.inputs if child.spec.size * SMALLER > node.spec.size or child.shape == node.shape]
@@ -59,7 +75,9 @@ def _cheap(node: Node, found: set[Node]) -> bool:
     if len(large) != 1 or large[0] in found:
         return False
     op = large[0].op
-    return op is not None and op.kind not in ("view", "source") and large[0].shape == node.shape
+    if op is None or op.kind in ("view", "source") or large[0].shape != node.shape:
+        return False
+    return not finishes(node, users)
 
 
 def _takes(user: Node, node: Node) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from juanji.compiler import lower_scatter
+from juanji.compiler.again import compute_again
 from juanji.compiler.windows import kernel_overlaps
 from juanji.config import debug_level
 from juanji.dtypes import BY_SHORT, HALVES
@@ -278,7 +279,7 @@ def run(graph: Graph, outputs: list[Node]) -> list[Node]:
             outputs, nodes = rewritten, in_order(rewritten)
         if debug_level() >= 3:
             show(name, outputs)
-    return outputs
+    return compute_again(graph, outputs)
 
 
 def _rewrite(graph: Graph, nodes: list[Node], outputs: list[Node], rule: Rule) -> list[Node]:
