@@ -209,7 +209,7 @@ def reason(problem: Problem, direction: str) -> str:
     arithmetic, memory = problem.operations / flops, problem.bytes / transfer
     text += f"; {call.algorithm} {tile(call.spec, plan.target)}".rstrip()
     text += f": {problem.operations / longest / 1e9:.0f} GFLOP/s, {arithmetic / longest:.0%} of the peak"
-    if memory > arithmetic:
+    if arithmetic < memory < longest:
         text += f"; memory alone takes {memory / longest:.0%} of the time"
     if isinstance(call.spec, ContractSpec) and not call.spec.dots:
         lanes, n = current().lanes("f32"), call.args[10]
