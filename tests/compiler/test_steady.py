@@ -150,3 +150,23 @@ def test_frozen_layers_of_a_network_that_is_trained():
     assert losses[2] < losses[1] < losses[0]
     labels = [c.label for c in step.plans[0].calls[: step.plans[0].steady]]
     assert sum("pack weights" in label for label in labels) == 2
+
+
+def test_few_pixels_take_the_panels_that_are_kept():
+    """Weights as they lie spare packing them; where that is done once, panels are better."""
+    jj.manual_seed(0)
+    net, x = nn.Conv2d(128, 64, 3).eval(), jj.randn(1, 128, 4, 4)
+
+    @jj.compile
+    def inference(x):
+        with jj.no_grad():
+            return net(x)
+
+    @jj.compile
+    def given(x, weight):
+        return nn.functional.conv2d(x, weight)
+
+    np.testing.assert_allclose(inference(x).numpy(), net(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+    given(x, net.weight.detach())
+    ways = [[c.algorithm for c in step.plans[0].calls if c.flops] for step in (inference, given)]
+    assert ways == [["contraction"], ["few pixels"]]

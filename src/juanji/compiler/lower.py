@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from juanji.compiler.fuse import Fused, Group, is_constant, uses_index
 from juanji.compiler.program import Program, Ref, ref
 from juanji.compiler.work import flops
 from juanji.dtypes import BY_SHORT, encode
-from juanji.graph import Node
+from juanji.graph import Node, reachable
 from juanji.spec import Shape, contiguous_strides
 from juanji.target import Target
 
@@ -64,6 +64,7 @@ class Lowering:
         slots: where the inputs lie.
         targets: for nodes that end in memory of the caller's (outputs and donated inputs), where.
         donated: buffers of inputs that the plan overwrites, and which nodes may be computed in place there.
+        steady: inputs that hardly ever change.
     """
 
     def __init__(
@@ -73,11 +74,12 @@ class Lowering:
         slots: dict[Node, Access],
         targets: dict[Node, Access],
         last_use: dict[Node, int],
+        steady: Collection[int] = (),
     ) -> None:
         self.program = Program(target)
         self.fused, self.target, self.targets = fused, target, targets
         self.where = Places(slots)
-        self.last_use = last_use
+        self.last_use, self.steady = last_use, frozenset(steady)
         self.position = 0
         self._contiguous: dict[tuple[Node, str], Access] = {}
         self.joins: dict[Node, Join] = {}
@@ -164,6 +166,10 @@ class Lowering:
         else:
             self._algorithm = algorithm
         return not refusal
+
+    def is_kept(self, node: Node) -> bool:
+        """Whether a value hangs on nothing but inputs that hardly ever change: what is made of it is made once."""
+        return bool(self.steady) and all(n.op is not None or n.slot in self.steady for n in reachable([node]))
 
     # -- where values are ---------------------------------------------------------------------------------------
     def access(self, node: Node) -> Access:

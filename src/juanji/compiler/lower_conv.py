@@ -196,7 +196,7 @@ def _conv(lowering: Lowering, group: Group, anchor: Node) -> None:
         places = (lifted(lowering.access(n), 4) for n in (x_node, w_node))
         lower_planar.forward(lowering, group, g.plane(), *places)
         return
-    if lowering.takes("few pixels", lower_few.forward_refusal(lowering, g, lowering.access(w_node))):
+    if lowering.takes("few pixels", lower_few.forward_refusal(lowering, g, w_node)):
         lower_few.forward(lowering, group, g, x_node, w_node)
         return
     x = lifted(lowering.access(x_node) if _as_it_lies(lowering, x_node) else image(lowering, x_node))

@@ -43,9 +43,12 @@ def refusal(lowering: Lowering, g: Geometry, dtype: str) -> str:
     return ""
 
 
-def forward_refusal(lowering: Lowering, g: Geometry, w: Access) -> str:
-    """As `refusal`; the weights must lie in their usual order, too."""
+def forward_refusal(lowering: Lowering, g: Geometry, w_node: Node) -> str:
+    """As `refusal`; the weights must lie in their usual order, too, and not be packed once for many runs."""
+    w = lowering.access(w_node)
     plain = w.strides == contiguous_strides(w.shape)
+    if lowering.is_kept(w_node):
+        return "weights that hardly ever change, whose panels are kept"
     return refusal(lowering, g, w.dtype) or ("" if plain else "weights that do not lie in C order")
 
 

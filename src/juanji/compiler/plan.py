@@ -302,7 +302,7 @@ def build(
         else:
             targets[node] = access
     fused = fuse([n for n in wanted if not _shows_slot(n)])
-    lowering = Lowering(fused, target, slots, targets, _last_uses(fused, wanted))
+    lowering = Lowering(fused, target, slots, targets, _last_uses(fused, wanted), steady if keep_arena else ())
     held = _first_copies(lowering, [(n, a) for n, a in copies if _shows_slot(n)])
     program = lowering.run()
     held += [(lowering.access(n), a) for n, a in copies if not _shows_slot(n)]
