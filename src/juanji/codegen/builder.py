@@ -197,10 +197,10 @@ class Builder:
         )
         self.emit(f"call void {name}({vtype} {value}, ptr {pointer}, i32 {align}, <{width} x i1> {mask})")
 
-    def prefetch(self, pointer: str) -> None:
-        """Asks for the cache line at `pointer`, which need not be memory of ours."""
+    def prefetch(self, pointer: str, level: int = 1) -> None:
+        """Asks for the cache line at `pointer`, which need not be memory of ours, in the cache of a level."""
         name = self.declare("llvm.prefetch.p0", "void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        self.emit(f"call void {name}(ptr {pointer}, i32 0, i32 3, i32 1)")
+        self.emit(f"call void {name}(ptr {pointer}, i32 0, i32 {4 - level}, i32 1)")
 
     def stream(self, dtype: str, width: int, value: str, pointer: str) -> None:
         """Stores a whole vector past the caches, at an address that is a multiple of its size.

@@ -82,8 +82,12 @@ class ContractSpec:
             0: as many as fit into the registers.
         dots: n, where so few columns would leave most lanes idle: then the k of A and of B lie side by side, `b_k` is
             from column to column, and each sum is taken along the lanes, which are added up in the end. 0: not so.
+        copies: whether each segment's rows of B are copied side by side before the rows of a job pass over them, for
+            long sums into small results. Rows of B that are far apart share few places of the first-level cache, and
+            push each other out. Meanwhile the next segment of A and B is asked for.
 
-    Run-time arguments are the 8-byte slots `ARGUMENTS`, then a pointer for each extra. `a_k`, `b_k` and
+    Run-time arguments are the 8-byte slots `ARGUMENTS`, then a pointer for each extra, then for one that `copies`
+    a place for them and its bytes for each chunk; the table of taps must go on for `tap_segment` more. `a_k`, `b_k` and
     `b_block` are the bytes between successive k of A, k of B and column blocks of B. Chunk c is the rows
     `starts[c]` to `starts[c + 1]` of `jobs`, in that order; a job is the pixels m_begin to m_end of one
     rectangle, times a range of column blocks. A pixel m of a
@@ -106,6 +110,7 @@ class ContractSpec:
     steps: tuple[int, int, int] | None = None
     most: int = 0
     dots: int = 0
+    copies: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPE_BYTES or self.dtype == "b1":
@@ -118,6 +123,8 @@ class ContractSpec:
             raise ValueError(f"a contraction's steps over k are at least 1, not {self.steps[0]}")
         if self.most < 0:
             raise ValueError(f"a tile has at least one row, or 0 for as many as fit, not {self.most}")
+        if self.copies and (self.dtype[0] != "f" or self.dots or self.steps):
+            raise ValueError("rows of B are copied for floating-point numbers, with a loop over k")
         if self.dots and (self.dtype[0] != "f" or self.full or self.vectors > 1 or self.steps):
             raise ValueError("dot products are of floating-point numbers, for one partial block, with a loop over k")
         for extra in self.extras:
@@ -198,6 +205,9 @@ class _Writer:
         for slot, name in enumerate(ARGUMENTS):
             self.arg[name] = b.arg_ptr(slot) if slot < pointers else b.arg_int(slot)
         self.extras = [b.arg_ptr(len(ARGUMENTS) + i) for i in range(len(self.spec.extras))]
+        if self.spec.copies:  # a call has the place of its first chunk
+            slot = len(ARGUMENTS) + len(self.extras)
+            self.copied = b.at(b.arg_ptr(slot), b.mul(b.arg_int(slot + 1), "%begin"))
         # The steps over k are read from memory in each iteration (folded into the additions): what LLVM
         # cannot see to be constant it leaves as one index, else it bumps a pointer for each row of the tile.
         self.steps = {}
@@ -272,6 +282,7 @@ class _Writer:
             stop = b.min(b.add(first, segment), count)
             self.tap_first = b.at(taps, b.mul(first, 8 * len(TAP_FIELDS)))
             self.tap_stop = b.at(taps, b.mul(stop, 8 * len(TAP_FIELDS)))
+            self.tap_ahead = b.mul(segment, 8 * len(TAP_FIELDS))
             self.add = b.compare("sgt", b.add(first, r["adds"]), 0)
             self.last = b.compare("sge", stop, count)
             with b.loop(job["block_begin"], job["block_end"]) as blocks:
@@ -304,6 +315,8 @@ class _Writer:
     ) -> None:
         """The loop over tiles of one block; a tile of few rows where few are left."""
         b = self.b
+        if self.spec.copies:
+            self._copy(panel, vectors, masked)
         rows = self.spec.tile(vectors, b.target)
         sizes = sorted({rows, (rows + 1) // 2, 1}, reverse=True)
         types = ("ptr", "i64", "i64", "i64")
@@ -330,6 +343,26 @@ class _Writer:
                 incoming = ", ".join(f"[ {values[j]}, %{block} ]" for block, values in ends)
                 state.append(b.op(f"phi {kind} {incoming}"))
             pixels.next(state)
+
+    def _copy(self, panel: str, vectors: int, masked: bool) -> None:
+        """A segment's rows of B side by side."""
+        b, size = self.b, self.b.target.vector_bytes
+        tile = _Tile(0, vectors, masked, "", 0, "", [], [], panel)
+        stride = 8 * len(TAP_FIELDS)
+        first, stop = (b.op(f"ptrtoint ptr {p} to i64") for p in (self.tap_first, self.tap_stop))
+        with b.loop(0, b.sub(stop, first), stride, [("ptr", self.copied)]) as taps:
+            tap = b.at(self.tap_first, taps.index)
+            here = b.load_int(tap, 8)
+            ahead = b.sub(b.load_int(b.at(tap, self.tap_ahead), 8), here)
+            with b.loop(0, self.rect["K"], 1, [("ptr", b.at(panel, here)), ("ptr", taps.values[0])]) as steps:
+                row, into = steps.values
+                for v in range(vectors):
+                    place = b.at(row, v * size)
+                    b.prefetch(b.at(place, ahead), 2)
+                    value = b.load(self.spec.dtype, self.lanes, place, self._mask(tile, v))
+                    b.store(self.spec.dtype, self.lanes, value, b.at(into, v * size))
+                steps.next([b.at(row, self.arg["b_k"]), b.at(into, vectors * size)])
+            taps.next([steps.results[1]])
 
     # -- where the rows of a tile are -----------------------------------------------------------------
     def _rows(self, count: int, left: str, state: list[str]) -> tuple[list[str], list[str], list[str], list[str]]:
@@ -447,10 +480,19 @@ class _Writer:
         b.emit(f"{tap} = phi ptr [ {self.tap_first}, %{before} ], [ {tap_next}, %{step} ]")
         for i in range(count):
             b.emit(f"{acc[i]} = phi {self.vtype} [ zeroinitializer, %{before} ], [ {new[i]}, %{step} ]")
+        idx_next, row_next, counter_next = b.fresh("x"), b.fresh("b"), b.fresh("k")
+        copied = b.fresh("b")
+        if spec.copies:
+            b.emit(f"{copied} = phi ptr [ {self.copied}, %{before} ], [ {row_next}, %{step} ]")
         b.branch(b.op(f"icmp ult ptr {tap}, {self.tap_stop}"), body, done)
         b.start(body)
-        a_off, b_off = b.load_int(tap), b.load_int(tap, 8)
-        row_start = b.at(tile.panel, b_off)
+        a_off = b.load_int(tap)
+        row_start, ahead = copied, ""
+        if spec.copies:
+            # The same place of the segment after this one.
+            ahead = b.at(addresses[0], b.sub(b.load_int(b.at(tap, self.tap_ahead)), a_off))
+        else:
+            row_start = b.at(tile.panel, b.load_int(tap, 8))
         b.emit(f"{tap_next} = getelementptr i8, ptr {tap}, i64 {8 * len(TAP_FIELDS)}")
         if spec.steps is not None:
             self._straight(tile, [b.at(address, a_off) for address in addresses], row_start, acc, new)
@@ -461,7 +503,6 @@ class _Writer:
             return acc
         b.jump(step)
         b.start(step)
-        idx_next, row_next, counter_next = b.fresh("x"), b.fresh("b"), b.fresh("k")
         b.emit(f"{idx} = phi i64 [ {a_off}, %{body} ], [ {idx_next}, %{step} ]")
         b.emit(f"{row} = phi ptr [ {row_start}, %{body} ], [ {row_next}, %{step} ]")
         b.emit(f"{counter} = phi i64 [ {self.rect['K']}, %{body} ], [ {counter_next}, %{step} ]")
@@ -469,9 +510,11 @@ class _Writer:
             b.emit(f"{inner[i]} = phi {self.vtype} [ {acc[i]}, %{body} ], [ {new[i]}, %{step} ]")
         vector_bytes = b.target.vector_bytes
         columns = [
-            b.load(spec.dtype, self.lanes, b.at(row, v * vector_bytes), self._mask(tile, v))
+            b.load(spec.dtype, self.lanes, b.at(row, v * vector_bytes), None if spec.copies else self._mask(tile, v))
             for v in range(tile.vectors)
         ]
+        if spec.copies:
+            b.prefetch(b.at(ahead, idx), 2)
         for i, address in enumerate(addresses):
             scalar = b.load(spec.dtype, 1, b.at(address, idx))
             factor = b.splat(spec.dtype, self.lanes, scalar)
@@ -483,7 +526,8 @@ class _Writer:
                     product = b.op(f"mul {self.vtype} {factor}, {columns[v]}")
                     b.emit(f"{new[j]} = add {self.vtype} {product}, {inner[j]}")
         b.emit(f"{idx_next} = add i64 {idx}, {b.load_int(self.steps['a_k'])}")
-        b.emit(f"{row_next} = getelementptr i8, ptr {row}, i64 {b.load_int(self.steps['b_k'])}")
+        b_k = str(tile.vectors * vector_bytes) if spec.copies else b.load_int(self.steps["b_k"])
+        b.emit(f"{row_next} = getelementptr i8, ptr {row}, i64 {b_k}")
         b.emit(f"{counter_next} = add i64 {counter}, -1")
         b.branch(b.compare("ne", counter_next, 0), step, head)
         b.start(done)

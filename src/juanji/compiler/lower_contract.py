@@ -113,6 +113,7 @@ def emit(
     partition: Partition | None = None,
     planar: bool = False,
     dots: bool = False,
+    copies: bool = False,
 ) -> None:
     """Appends the kernel call.
 
@@ -122,6 +123,7 @@ def emit(
         segment: taps per segment; by default as many as keep a panel of B in cache.
         partition: what the chunks are; by default work items of about `JOB_WORK`.
         dots: whether sums are taken along the lanes: `a_k` is 1 then, and `b_k` from column to column.
+        copies: whether the rows of B of each segment are copied side by side.
     """
     anchor = group.anchor
     assert anchor is not None
@@ -140,7 +142,8 @@ def emit(
         steps = (max(depths), a_k * item, b_k * item)
     few = max((m for m, _ in tables.work), default=0) <= FEW_ROWS < tile_rows(vectors, target)
     most = FEW_ROWS if few else 0
-    spec = ContractSpec(anchor.dtype, vectors, tail, full, epilogue, extras, steps, most, columns if dots else 0)
+    dotted = columns if dots else 0
+    spec = ContractSpec(anchor.dtype, vectors, tail, full, epilogue, extras, steps, most, dotted, copies)
     block = spec.block(target)
     blocks = -(-columns // block)
     depth = max((r[12] for r in tables.rects), default=1) or 1
@@ -154,6 +157,8 @@ def emit(
     rects = np.array(tables.rects, np.int64)
     rects[:, _RECT_ELEMENTS] *= item
     taps = tables.taps * item if tables.taps.size else np.zeros((1, 2), np.int64)
+    if copies:
+        taps = np.concatenate([taps, np.repeat(taps[-1:], segment, 0)])
     program = lowering.program
     args: list[int | Ref] = [
         ref(a),
@@ -170,7 +175,13 @@ def emit(
         segment,
         *extra_refs,
     ]
-    program.call(spec, args, chunks, names(group.nodes), [c])
+    writes = [c]
+    if copies:
+        longest = min(segment, max((r[11] for r in tables.rects), default=1))
+        room = program.buffer((chunks, longest * depth * block), anchor.dtype)
+        args += [ref(room), room.strides[0] * item]
+        writes.append(room)
+    program.call(spec, args, chunks, names(group.nodes), writes)
 
 
 def _chunks(tables: Tables, rows: int, block: int, blocks: int) -> Chunks:

@@ -48,9 +48,11 @@ PARTIAL_COST = 20
 EXCHANGE_GAIN = 1.25
 #: Columns at most that are summed over partial results in one go.
 SUM_WIDTH = 1024
+#: Rows from which on copying one image out of their way is worth it: a copy takes as long as one tile of rows.
+COPY_ROWS = 64
 #: Pixels summed in one run where all pixels of a map are one line: more would push each other out of the first-level
-#: cache, in which rows of many channels share few places.
-LINE_PIXELS = 32
+#: cache, in which rows of many channels share few places. Where one image is copied out of their way it holds more.
+LINE_PIXELS, COPIED_PIXELS = 32, 112
 
 
 def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
@@ -64,7 +66,11 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
             finish_separately(lowering, group, anchor)
             return
     dy, x = lifted(image(lowering, g_node)), lifted(image(lowering, x_node))
-    exchanged = lowering.takes("images exchanged", _exchange_refusal(lowering, g, anchor.dtype))
+    whole = _plane_is_line(g, x, dy)
+    copies = whole and lowering.takes("columns copied", _copy_refusal(lowering, g, anchor.dtype))
+    narrower = "" if g.outs > g.ins else "the output's gradient is the narrower image"
+    refusal = narrower if copies else _exchange_refusal(lowering, g, anchor.dtype)
+    exchanged = lowering.takes("images exchanged", refusal)
     if exchanged:
         pad = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, g.kernel, g.pad, strict=True))
         g, dy, x = replace(g, ins=g.outs, outs=g.ins, size=g.out, out=g.size, pad=pad), x, dy
@@ -78,10 +84,10 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
         c = Access(own.buffer, (g.outs, g.ins, *g.kernel), seen, 0, anchor.dtype)
     else:
         c = Access(own.buffer, (g.groups, g.outs, g.ins, *g.kernel), (s[0], *seen), 0, anchor.dtype)
-    whole = _plane_is_line(g, x, dy)
+    line = (COPIED_PIXELS if copies else LINE_PIXELS) if whole else 0
     stacked = not whole and g.images >= STACK * g.out[2]
     lines = 1 if whole or g.out[2] <= 2 * GRADIENT_LINE else 2
-    tables = [_gradient_tables(g, x, dy, s, whole, stacked, part if lines == 2 else None) for part in range(lines)]
+    tables = [_gradient_tables(g, x, dy, s, line, stacked, part if lines == 2 else None) for part in range(lines)]
     bare = Group(anchor, [anchor])
     vectors = choose_vectors(g.outs, lowering.target, anchor.dtype)
     block = ContractSpec(anchor.dtype, vectors).block(lowering.target)
@@ -95,6 +101,7 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
     emit(
         *(lowering, bare, parts, x, dy, into, g.outs, a_k, b_k, block, 0, segment),
         partition=lambda _, rows, __, blocks: _chunks(tables, cut, rows, blocks),
+        copies=copies,
     )
     if cut.partials > 1:
         sum_partials(lowering, sums, own)
@@ -108,6 +115,22 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
     split = Access(logical.buffer, c.shape, strides, logical.offset, anchor.dtype)
     lowering.copy(c, split, "weight gradient to C order")
     finish_separately(lowering, group, anchor)
+
+
+def _copy_refusal(lowering: Lowering, g: Geometry, dtype: str) -> str:
+    """Why the columns of one image are not copied side by side, where all pixels are one line.
+
+    Pixels of many channels share few places of the first-level cache and push each other out, and each tile of rows
+    reads them again. The narrower image takes less copying, so it becomes the columns; the wider is read as it lies,
+    the next run of its pixels asked for.
+    """
+    if g.groups != 1 or dtype[0] != "f":
+        return "groups, or no floating-point numbers"
+    if min(g.ins, g.outs) <= lowering.target.lanes(dtype):
+        return "the columns are one vector"
+    if max(g.ins, g.outs) < COPY_ROWS:
+        return f"{max(g.ins, g.outs)} channels are too few rows to pass over a copy"
+    return ""
 
 
 def _exchange_refusal(lowering: Lowering, g: Geometry, dtype: str) -> str:
@@ -125,13 +148,13 @@ def _exchange_refusal(lowering: Lowering, g: Geometry, dtype: str) -> str:
 
 
 def _gradient_tables(
-    g: Geometry, x: Access, dy: Access, s: Sequence[int], whole: bool, stacked: bool, part: int | None
+    g: Geometry, x: Access, dy: Access, s: Sequence[int], line: int, stacked: bool, part: int | None
 ) -> Tables:
     """The tables of a weight gradient.
 
     Args:
         s: the result's strides of [group, kd, kh, kw, in, out].
-        whole: whether all pixels are summed as one line.
+        line: where all pixels are summed as one line, pixels of a run of it at most; else 0.
         stacked: whether each tap is a pixel of all images, not a row of one.
         part: of image rows that are long, 0 takes the pieces of `GRADIENT_LINE` pixels, 1 what is left of each.
     """
@@ -149,8 +172,8 @@ def _gradient_tables(
     tables = Tables()
     for index, (plane, depths), rows, cols in itertools.product(range(g.groups), planes, down, across):
         (y0, y1), (x0, x1) = rows.outputs, cols.outputs
-        if whole:
-            taps, depth = _line_taps(g.images * math.prod(g.out), xx, dy_col)
+        if line:
+            taps, depth = _line_taps(g.images * math.prod(g.out), xx, dy_col, line)
         else:
             starts, depth = (range(x0, x1), g.images) if stacked else _pieces(x0, x1, part)
             places = (range(1 if stacked else g.images), depths, range(y0, y1), starts)
@@ -335,7 +358,7 @@ def _plane_is_line(g: Geometry, x: Access, dy: Access) -> bool:
     )
 
 
-def _line_taps(pixels: int, a_step: int, b_step: int) -> tuple[NDArray[np.int64], int]:
-    """A line of pixels cut into equal runs, as near `LINE_PIXELS` as divides it."""
-    depth = next((d for d in range(min(LINE_PIXELS, pixels), 0, -1) if pixels % d == 0), 1)
+def _line_taps(pixels: int, a_step: int, b_step: int, most: int) -> tuple[NDArray[np.int64], int]:
+    """A line of pixels cut into equal runs, as near `most` as divides it."""
+    depth = next((d for d in range(min(most, pixels), 0, -1) if pixels % d == 0), 1)
     return np.multiply.outer(np.arange(0, pixels, depth), [a_step, b_step]), depth
