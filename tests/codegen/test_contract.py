@@ -56,6 +56,12 @@ class Problem:
         slots = [x.ctypes.data for x in (self.a, self.b, c, starts, jobs, rects, taps)]
         slots += [self.a_k * size, self.b_k * size, self.b_block * size, self.n, self.segment]
         slots += [x.ctypes.data for x in extras]
+        if self.spec.copies:
+            longest = min(self.segment, max(rect[11] for rect in self.rects)) * max(rect[12] for rect in self.rects)
+            room = np.zeros((len(starts) - 1, longest * self.spec.block(target)), self.a.dtype)
+            taps = np.concatenate([taps, np.repeat(taps[-1:], self.segment, 0)])
+            slots[6] = taps.ctypes.data
+            slots += [room.ctypes.data, room.strides[0]]
         arguments = (ctypes.c_int64 * len(slots))(*slots)
         kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(jit.address(self.spec, target))
         # Two calls that share the jobs unevenly: the division must not matter.
@@ -317,7 +323,8 @@ def test_long_epilogue_may_read_what_it_replaces(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("segment", [1, 3, 1000])
-def test_weight_gradient_with_free_strides_and_many_taps(name: str, segment: int) -> None:
+@pytest.mark.parametrize("copies", [False, True])
+def test_weight_gradient_with_free_strides_and_many_taps(name: str, segment: int, copies: bool) -> None:
     """dW[c, n] += sum over images and lines (taps) and x (k) of X[line, x, c] * dY[line, x, n]."""
     target = named(name)
     rng = np.random.default_rng(5)
@@ -325,7 +332,7 @@ def test_weight_gradient_with_free_strides_and_many_taps(name: str, segment: int
         lines, width, taps = 10, 11, [[i * 14 * channels, i * 11 * n] for i in range(10)]
         vectors = choose_vectors(n, target, "f32")
         tail, full = column_blocks(n, vectors, target, "f32")
-        spec = ContractSpec("f32", vectors, tail, full)
+        spec = ContractSpec("f32", vectors, tail, full, copies=copies)
         nb = spec.block(target)
         rects = [[channels, 1, kx * channels, 1, 0, 0, kx * channels * n, n, 0, 0, 0, lines, width, 0, 0]
                  for kx in range(3)]  # fmt: skip

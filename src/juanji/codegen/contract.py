@@ -27,6 +27,7 @@ TAP_FIELDS = ("a_off", "b_off")
 #: Argument slots before the pointers of the epilogue's inputs.
 ARGUMENTS = ("A", "B", "C", "starts", "jobs", "rects", "taps", "a_k", "b_k", "b_block", "n", "tap_segment")
 
+_MOST_ROWS = 12
 #: Epilogues with more operations than this are written once in a loop over rows, not once for each row.
 _INLINE_OPERATIONS = 6
 
@@ -140,6 +141,8 @@ class ContractSpec:
         rows = tile_rows(vectors, target)
         if self.dots:
             rows = max(1, min(rows, target.lanes(self.dtype) // self.dots))
+        if self.copies:
+            rows = min(rows, _MOST_ROWS - 1)  # there is one pointer more
         return min(rows, self.most) if self.most else rows
 
     def block(self, target: Target) -> int:
@@ -158,7 +161,7 @@ def tile_rows(vectors: int, target: Target) -> int:
 
     At most twelve: with the index, the row of B and the counter, their pointers fill the general registers.
     """
-    return target.tile(vectors, 12)
+    return target.tile(vectors, _MOST_ROWS)
 
 
 @dataclass
