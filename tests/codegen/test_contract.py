@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from juanji import target as targets
-from juanji.codegen.contract import ContractSpec, choose_vectors, column_blocks, tile_rows
+from juanji.codegen.contract import ContractSpec, choose_vectors, column_blocks
+from juanji.codegen.contract_tile import tile_rows
 from juanji.runtime import jit
 
 TARGETS = ("avx512", "avx2", "sse42", "portable")

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from juanji.codegen.contract import ContractSpec, choose_vectors, column_blocks, tile_rows
+from juanji.codegen.contract import ContractSpec, choose_vectors, column_blocks
+from juanji.codegen.contract_tile import tile_rows
 from juanji.codegen.dot import DotSpec
 from juanji.codegen.dot import block as dot_block
 from juanji.compiler.access import Access, Buffer, channels_last
