@@ -72,7 +72,7 @@ def test_geometry(kernel_target, kernel, stride, padding, dilation):
         check((2, channels, 9, 13), kernel, attributes(2, stride, padding, dilation, channels))
 
 
-@pytest.mark.parametrize("width", [1, 2, 3, 8, 9, 16, 17, 25])
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 8, 9, 14, 16, 17, 25])
 def test_line_ends(kernel_target, width):
     check((1, 19, 4, width), (5, 5), attributes(2, 1, 2, 1, 19))
     check((1, 19, 4, width), (3, 3), attributes(2, 2, 1, 1, 19))

@@ -25,7 +25,8 @@ RUN_FIELDS = ("x_off", "w_off", "length")
 #: Taps of one run at most: longer rows of a kernel are several runs.
 LONGEST_RUN = 7
 _POINTERS = 6
-_WIDEST = 8
+#: Pixels of a full tile: with fewer each multiply-add would wait for the one before.
+_NARROWEST, _WIDEST = 4, 8
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,29 @@ class DepthwiseSpec:
         return str(self.epilogue[1]) if self.epilogue is not None else self.dtype
 
     def tile(self, target: Target) -> int:
-        """Pixels of a full tile: its sums, the weights of a run and a column of x fit into the registers."""
-        most = target.registers - 2 - max(self.lengths, default=1)
-        return max(t for t in (1, 2, 4, _WIDEST) if t == 1 or t <= most)
+        """Pixels of a full tile."""
+        return tile_pixels(target, max(self.lengths, default=1), self.advance)
 
     def generate(self, name: str, target: Target) -> str:
         """LLVM IR of `void @name(ptr, i64, i64)`."""
         return _Writer(self, Builder(name, target)).write()
+
+
+def tile_pixels(target: Target, length: int, advance: int) -> int:
+    """Pixels of a full tile whose runs are at most `length` taps long.
+
+    Registers hold its sums, the weights of a run and a column of x; two more what is loaded ahead of its use, and one a
+    mask. Pixels that are further apart have more columns, each with fewer uses, of which LLVM loads three more ahead.
+    Where each channel of a group reads all columns, it keeps those on the stack that find no register, which costs no
+    more than to load them again, and less than smaller tiles.
+
+    >>> from juanji.target import Target
+    >>> few, many = (Target("", 32, registers, "", "", True) for registers in (16, 32))
+    >>> [tile_pixels(target, length, 1) for target in (few, many) for length in (3, 5, 7)]
+    [8, 7, 5, 8, 8, 8]
+    """
+    ahead = 2 if advance == 1 else 5
+    return max(_NARROWEST, min(_WIDEST, target.registers - length - 2 - ahead))
 
 
 Lacking = tuple[tuple[int, ...], tuple[int, ...]]
@@ -243,12 +260,13 @@ class _Writer:
             with b.when(there):
                 pixels(end, len(spec.last), ((), spec.last))
         between = b.sub(end, begin)
-        whole = b.add(begin, b.op(f"and i64 {between}, {-tile}"))
+        left = b.op(f"urem i64 {between}, {tile}")
+        whole = b.sub(end, left)
         with b.loop(begin, whole, tile) as first:
             pixels(first.index, tile, ((), ()))
-        done, count = whole, tile // 2
+        done, count = whole, (1 << (tile - 1).bit_length()) // 2
         while count:
-            bit = b.op(f"and i64 {between}, {count}")
+            bit = b.op(f"and i64 {left}, {count}")
             with b.when(b.compare("ne", bit, 0)):
                 pixels(done, count, ((), ()))
             done, count = b.add(done, bit), count // 2

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from juanji.codegen.depthwise import LONGEST_RUN, DepthwiseSpec
+from juanji.codegen.depthwise import LONGEST_RUN, DepthwiseSpec, tile_pixels
 from juanji.compiler.access import Access, past_caches
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering, Operands, names
@@ -109,7 +109,7 @@ def weight_gradient(lowering: Lowering, group: Group, g: Geometry, anchor: Node,
     taps, item = math.prod(g.kernel) * g.ins, DTYPE_BYTES[anchor.dtype]
     strip, block = _pass(lowering, g, g.out[2], 1, item)
     wanted = max(CHUNK_BYTES, PARTIAL_SHARE // (1 + math.prod(g.stride)) * taps * g.groups * item)
-    ends = _ends(lowering, spans, g.out, item)
+    ends = _ends(lowering, spans, g.out, walk)
     tables = _tables(g, spans, g.out, x.strides, dy.strides, item, wanted // (g.groups * item), strip, ends)
     own = lowering.program.buffer((*g.kernel, g.ins, g.groups), anchor.dtype)
     chunks = tables.bands * max(1, -(-g.images // tables.together))
@@ -149,7 +149,7 @@ def _slide(
     extras, extra_refs = extra_operands(lowering, group, operands, own, 1)
     item = DTYPE_BYTES[anchor.dtype]
     strip, block = _pass(lowering, g, size[2], spans[2][0].step, item)
-    ends = _ends(lowering, spans, size, item)
+    ends = _ends(lowering, spans, size, walk)
     tables = _tables(g, spans, size, x.strides, c.strides, item, CHUNK_BYTES // (g.groups * item), strip, ends)
     sizes = (walk.advance, walk.step, tables.lengths, _ahead(g, spans), g.ins, g.outs, *ends.shape)
     spec = DepthwiseSpec("slide", anchor.dtype, *sizes, epilogue, extras)
@@ -261,7 +261,7 @@ class _Ends:
         return max(1, len(self.first), len(self.last))
 
 
-def _ends(lowering: Lowering, spans: Sequence[list[Span]], size: tuple[int, ...], item: int) -> _Ends:
+def _ends(lowering: Lowering, spans: Sequence[list[Span]], size: tuple[int, ...], walk: _Walk) -> _Ends:
     """A line as one span, if what its first and last outputs lack are taps at the beginning and at the end.
 
     A tile of its own for a border pixel or two would use a quarter of what it loads and wait for every sum. So border
@@ -285,7 +285,7 @@ def _ends(lowering: Lowering, spans: Sequence[list[Span]], size: tuple[int, ...]
         side[span.start : span.start + span.count] = [missing] * span.count
     places = tuple((k, place - main.start * main.advance) for k, place in main.taps)
     whole = [Span(0, width, 1, places, main.advance)]
-    tile = 8 if lowering.target.registers >= 8 + 2 + len(kernels) else 4
+    tile = tile_pixels(lowering.target, len(kernels), walk.advance)
     if width <= tile:
         return _Ends(whole, tuple(before), tuple(after), True)
     left, right = (sum(n > 0 for n in side) for side in (before, after))
