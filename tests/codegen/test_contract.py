@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,7 @@ class Problem:
     extras: list[np.ndarray[Any, Any]] = field(default_factory=list)
     adds: int = 0
     starts: list[int] = field(default_factory=list)
+    shift: int = 0  # elements from a line of memory to C
 
     def run(self, target: targets.Target) -> np.ndarray[Any, Any]:
         size = self.a.itemsize
@@ -52,7 +54,10 @@ class Problem:
         rects = np.array([[*rect, self.adds] for rect in self.rects], np.int64)
         rects[:, [2, 3, 4, 5, 6, 7, 8, 9, 13]] *= size
         taps = np.array(self.taps, np.int64).reshape(-1, 2) * size
-        c = self.c.copy()
+        room = np.empty(self.c.nbytes + 128, np.uint8)
+        first = -room.ctypes.data % 64 + self.shift * size
+        c = room[first : first + self.c.nbytes].view(self.c.dtype)
+        c[:] = self.c
         extras = [c if extra is self.c else extra for extra in self.extras]
         slots = [x.ctypes.data for x in (self.a, self.b, c, starts, jobs, rects, taps)]
         slots += [self.a_k * size, self.b_k * size, self.b_block * size, self.n, self.segment]
@@ -206,6 +211,32 @@ def test_jobs_of_any_size_give_the_same_result(name: str) -> None:
     target = named(name)
     for cut in (1, 4, 6, 7, 12, 40):
         matmul(target, 40, 9, 70, cut=cut).check(target)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("n", [16, 96, 208])
+def test_results_past_the_caches_and_what_is_read_asked_for(name: str, n: int) -> None:
+    """Neither changes a bit, wherever C begins."""
+    target = named(name)
+    epilogue = ("add", "f32", ("acc", "f32"), ("load", "f32", 0))
+    options = {"epilogue": epilogue, "extras": (("f32", "n"),)}
+    plain = matmul(target, 31, 20, n, **options).run(target)
+    for asks, shift in itertools.product((0, 1, 6, 12), (0, 1)):
+        problem = matmul(target, 31, 20, n, streams=True, asks=asks, **options)
+        problem.shift = shift
+        problem.check(target)
+        np.testing.assert_array_equal(problem.run(target), plain)
+    assembly = jit.assembly(matmul(target, 31, 20, n, streams=True, **options).spec, target)
+    assert name == "portable" or "vmovntps" in assembly or "movntps" in assembly
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_read_is_asked_for_between_steps_written_out(name: str) -> None:
+    target = named(name)
+    for asks in (1, 12):
+        problem = matmul(target, 31, 9, target.lanes("f32"), steps=(9, 4, 4 * target.lanes("f32")), asks=asks)
+        problem.check(target)
+        assert jit.assembly(problem.spec, target).count("prefetch")
 
 
 def conv(target: targets.Target, dtype: str, n: int, shape: tuple[int, int, int], channels: int,

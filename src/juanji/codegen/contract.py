@@ -103,6 +103,9 @@ class _Writer(TileWriter):
         if self.spec.copies:  # a call has the place of its first chunk
             slot = len(ARGUMENTS) + len(self.extras)
             self.copied = b.at(b.arg_ptr(slot), b.mul(b.arg_int(slot + 1), "%begin"))
+        if self.spec.streams:
+            address = b.op(f"ptrtoint ptr {self.arg['C']} to i64")
+            self.streamed = b.compare("eq", b.op(f"and i64 {address}, {b.target.vector_bytes - 1}"), 0)
         # The steps over k are read from memory in each iteration (folded into the additions): what LLVM
         # cannot see to be constant it leaves as one index, else it bumps a pointer for each row of the tile.
         self.steps = {}
@@ -119,6 +122,9 @@ class _Writer(TileWriter):
             row = b.at(self.arg["jobs"], b.mul(jobs.index, 8 * len(JOB_FIELDS)))
             job = {name: b.load_int(row, 8 * i) for i, name in enumerate(JOB_FIELDS)}
             self._job(job)
+        if self.spec.streams:
+            with b.when(self.streamed):
+                b.settle()
 
     # -- loops around the tile ------------------------------------------------------------------------
     def _job(self, job: dict[str, str]) -> None:

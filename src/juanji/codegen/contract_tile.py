@@ -19,6 +19,11 @@ TAP_FIELDS = ("a_off", "b_off")
 
 #: Rows of a tile at most.
 _MOST_ROWS = 12
+#: How far ahead A is asked for, in bytes: several times what is read while memory answers.
+_AHEAD = 4096
+_LINE = 64
+#: The largest factor of an index in an address.
+_SCALE = 8
 #: Epilogues with more operations than this are written once in a loop over rows, not once for each row.
 _INLINE_OPERATIONS = 6
 
@@ -44,6 +49,11 @@ class TileSpec:
         copies: whether each segment's rows of B are copied side by side before the rows of a job pass over them, for
             long sums into small results. Rows of B that are far apart share few places of the first-level cache, and
             push each other out. Meanwhile the next segment of A and B is asked for.
+        streams: whether whole vectors of C are written past the caches, where C begins at a multiple of a vector: all
+            its strides are, and each element is written once.
+        asks: so many elements of A are asked for with each step over k, `_AHEAD` bytes before they are read: where
+            pixels lie one after another, as many as the next tile moves on. The processor itself follows one line of
+            memory, not the many rows of a tile. 0: not so.
     """
 
     dtype: str
@@ -56,6 +66,8 @@ class TileSpec:
     most: int = 0
     dots: int = 0
     copies: bool = False
+    streams: bool = False
+    asks: int = 0
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPE_BYTES or self.dtype == "b1":
@@ -68,6 +80,8 @@ class TileSpec:
             raise ValueError(f"a contraction's steps over k are at least 1, not {self.steps[0]}")
         if self.most < 0:
             raise ValueError(f"a tile has at least one row, or 0 for as many as fit, not {self.most}")
+        if self.asks < 0 or (self.dots and self.asks):
+            raise ValueError(f"elements asked for with each step over k are 0 or more, not {self.asks}")
         if self.copies and (self.dtype[0] != "f" or self.dots or self.steps):
             raise ValueError("rows of B are copied for floating-point numbers, with a loop over k")
         if self.dots and (self.dtype[0] != "f" or self.full or self.vectors > 1 or self.steps):
@@ -128,6 +142,7 @@ class TileWriter:
         tap_first, tap_stop, tap_ahead: the taps of the segment at work, and bytes to those of the next.
         add, last: whether the sums are added to C, and whether the epilogue is applied.
         copied: where the segment's rows of B are, if they are copied.
+        streamed: whether C begins where whole vectors can be written past the caches.
         sums, offset_table, across_table: places for the sums of a tile, and the offset in C and x of each row.
     """
 
@@ -139,6 +154,7 @@ class TileWriter:
     add: str
     last: str
     copied: str
+    streamed: str
     sums: str
     offset_table: str
     across_table: str
@@ -262,6 +278,12 @@ class TileWriter:
         ]
         if spec.copies:
             b.prefetch(b.at(ahead, idx), 2)
+        if spec.asks:
+            # An index times a power of two and a constant are part of an address: there is no register left.
+            scale = min(_SCALE, whole_vectors(spec.asks))
+            strip = b.mul(idx, scale)
+            for i in range(0, min(tile.rows, spec.asks), _SCALE):
+                b.prefetch(b.at(b.at(addresses[min(i, tile.rows - _SCALE)] if i else addresses[0], strip), _AHEAD))
         for i, address in enumerate(addresses):
             scalar = b.load(spec.dtype, 1, b.at(address, idx))
             factor = b.splat(spec.dtype, self.lanes, scalar)
@@ -292,7 +314,10 @@ class TileWriter:
         b, spec = self.b, self.spec
         assert spec.steps is not None
         depth, a_k, b_k = spec.steps
+        lines = -(-spec.asks * depth * self.size // _LINE)
         for k in range(depth):
+            for line in range(lines * k // depth, lines * (k + 1) // depth):
+                b.prefetch(b.at(rows[0], _AHEAD + line * _LINE))
             columns = [
                 b.load(spec.dtype, self.lanes, b.at(row, k * b_k + v * b.target.vector_bytes), self.mask_of(tile, v))
                 for v in range(tile.vectors)
@@ -322,14 +347,28 @@ class TileWriter:
     def _store(self, tile: Tile, sums: list[str], places: list[str], epilogue: bool) -> None:
         b = self.b
         shared = self._shared(tile) if epilogue else {}
-        for i, place in self._existing(tile, places):
-            row = (tile.offsets[i], tile.across[i] if self.uses_x else "")
-            for v in range(tile.vectors):
-                value = sums[i * tile.vectors + v]
-                if epilogue:
-                    value = self._result(tile, value, row, v, shared)
-                where = b.at(place, v * b.target.vector_bytes)
-                b.store(self.spec.dtype, self.lanes, value, where, self.mask_of(tile, v))
+        past, plain, done = b.label("past"), b.label("cached"), b.label("written")
+        if self.spec.streams:
+            b.branch(self.streamed, past, plain)
+        for stream in (True, False) if self.spec.streams else (False,):
+            if self.spec.streams:
+                b.start(past if stream else plain)
+            for i, place in self._existing(tile, places):
+                row = (tile.offsets[i], tile.across[i] if self.uses_x else "")
+                for v in range(tile.vectors):
+                    value = sums[i * tile.vectors + v]
+                    if epilogue:
+                        value = self._result(tile, value, row, v, shared)
+                    where = b.at(place, v * b.target.vector_bytes)
+                    mask = self.mask_of(tile, v)
+                    if stream and mask is None:
+                        b.stream(self.spec.dtype, self.lanes, value, where)
+                    else:
+                        b.store(self.spec.dtype, self.lanes, value, where, mask)
+            if self.spec.streams:
+                b.jump(done)
+        if self.spec.streams:
+            b.start(done)
 
     def _existing(self, tile: Tile, places: list[str]) -> Iterator[tuple[int, str]]:
         """The rows of a tile; code after each is skipped once no row is left."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from juanji.codegen.contract import ContractSpec, choose_vectors, column_blocks
 from juanji.codegen.contract_tile import tile_rows
 from juanji.codegen.dot import DotSpec
 from juanji.codegen.dot import block as dot_block
-from juanji.compiler.access import Access, Buffer, channels_last
+from juanji.compiler.access import STREAMED_BYTES, Access, Buffer, channels_last, past_caches
 from juanji.compiler.fuse import Group
 from juanji.compiler.lower import Lowering, Operands, names
 from juanji.compiler.program import Ref, ref
@@ -150,6 +150,11 @@ def emit(
     depth = max((r[12] for r in tables.rects), default=1) or 1
     if segment is None:
         segment = max(1, PANEL_BYTES // max(1, depth * block * item))
+    once = not planar and not copies and all(rect[11] <= segment and not rect[15] for rect in tables.rects)
+    if once and anchor.dtype[0] == "f" and past_caches(c, target):
+        spec = replace(spec, streams=True)
+    if a_k == 1 and not dots and a.nbytes > STREAMED_BYTES:
+        spec = replace(spec, asks=_asked(tables, spec.rows(target)))
     rows = spec.rows(target)
     starts, jobs = (partition or _chunks)(tables, rows, block, blocks)
     chunks = len(starts) - 1
@@ -183,6 +188,19 @@ def emit(
         args += [ref(room), room.strides[0] * item]
         writes.append(room)
     program.call(spec, args, chunks, names(group.nodes), writes)
+
+
+def _asked(tables: Tables, rows: int) -> int:
+    """Elements of A that a tile of so many rows moves on by, for each step over k, in the rect with the most work.
+
+    0 where something lies between pixels, which is not to be read, or where there are several taps: of several rows
+    of an image all but one were read before, with the pixels above.
+    """
+    if not tables.rects:
+        return 0
+    rect = tables.rects[max(range(len(tables.work)), key=lambda i: math.prod(tables.work[i]))]
+    step, taps, depth = rect[3], rect[11], rect[12]
+    return -(-rows * step // depth) if taps == 1 and 0 < step <= depth else 0
 
 
 def _chunks(tables: Tables, rows: int, block: int, blocks: int) -> Chunks:
