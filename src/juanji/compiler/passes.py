@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 
 from juanji.compiler import lower_scatter
 from juanji.compiler.again import compute_again
+from juanji.compiler.fold import fold_scales
 from juanji.compiler.windows import kernel_overlaps
 from juanji.config import debug_level
 from juanji.dtypes import BY_SHORT, HALVES
@@ -265,8 +266,12 @@ PASSES: tuple[tuple[str, Rule], ...] = (
 )
 
 
-def run(graph: Graph, outputs: list[Node]) -> list[Node]:
-    """All passes, in order."""
+def run(graph: Graph, outputs: list[Node], steady: Collection[int] = ()) -> list[Node]:
+    """All passes, in order.
+
+    Args:
+        steady: the input slots that are mostly the same from run to run, in a plan that trains nothing.
+    """
     # In the order in which they were made: new nodes are numbered in this order, and numbers decide what runs first. A
     # weight's gradient that runs long after its layer's keeps the layer's values in memory.
     nodes = in_order(outputs)
@@ -279,6 +284,9 @@ def run(graph: Graph, outputs: list[Node]) -> list[Node]:
             outputs, nodes = rewritten, in_order(rewritten)
         if debug_level() >= 3:
             show(name, outputs)
+    outputs = fold_scales(graph, outputs, steady)
+    if steady and debug_level() >= 3:
+        show("fold scales", outputs)
     return compute_again(graph, outputs)
 
 

@@ -272,7 +272,7 @@ def build(
     target = current()
     wanted = [*outputs, *(node for _, node in writes)]
     if optimise:
-        wanted = passes.run(graph, wanted)
+        wanted = passes.run(graph, wanted, steady if keep_arena and not writes else ())
     results, written = wanted[: len(outputs)], wanted[len(outputs) :]
     slots = {
         node: Access(
