@@ -11,6 +11,8 @@ import juanji as jj
 from juanji.compiler import lower_weight_grad
 from juanji.compiler.lower_contract import Tables
 from juanji.nn import functional as F
+from juanji.ops import TABLE
+from juanji.ops.reference import reference
 
 
 def tables_of(work):
@@ -96,3 +98,29 @@ def test_partial_results_add_up(x, w, options):
     calls = [call for call in gradient.plans[0].calls if "conv_weight_grad" in call.label]
     assert len(calls) == 1
     assert calls[0].chunks >= 8
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "options"),
+    [
+        ((3, 47, 9, 10), (7, 47, 3, 3), {"stride": 2, "padding": 1}),
+        ((2, 40, 11, 9), (1, 40, 3, 2), {"stride": (2, 3), "padding": (3, 0), "dilation": (1, 2)}),
+        ((2, 37, 7, 8), (5, 37, 1, 1), {"stride": 2}),
+        ((41, 36, 5, 4), (3, 36, 3, 3), {"stride": (1, 2), "padding": 1}),
+        ((2, 33, 4, 5, 6), (2, 33, 3, 1, 3), {"stride": 2, "padding": (1, 0, 1)}),
+        ((1, 35, 2200), (4, 35, 5), {"stride": 2, "padding": 2}),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_positions_apart(x, w, options, dtype, kernel_target):
+    """Few output channels, and a stride: sums of small integers are exact in any order."""
+    random, rank = np.random.default_rng(0), len(x) - 2
+    images, weights = (random.integers(-3, 4, shape).astype(dtype) for shape in (x, w))
+    both = {name: value if isinstance(value, tuple) else (value,) * rank for name, value in options.items()}
+    attrs = {"stride": (1,) * rank, "padding": (0,) * rank, "dilation": (1,) * rank, **both, "groups": 1}
+    attrs["padding"] = tuple((p, p) for p in attrs["padding"])
+    outputs = reference("conv", [images, weights], attrs)
+    g = random.integers(-3, 4, outputs.shape).astype(dtype)
+    attrs["kernel"] = w[2:]
+    found = TABLE["conv_weight_grad"](jj.tensor(g), jj.tensor(images), **attrs).numpy()
+    np.testing.assert_array_equal(found, reference("conv_weight_grad", [g, images], attrs))

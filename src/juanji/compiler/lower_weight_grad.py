@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from juanji.codegen.contract import ContractSpec, choose_vectors
+from juanji.codegen.contract_tile import tile_rows
 from juanji.compiler import lower_planar
 from juanji.compiler.access import Access, channels_last
 from juanji.compiler.fuse import Group
@@ -46,6 +47,8 @@ GRADIENT_CHUNKS, GRADIENT_SLICES = 16, 64
 PARTIAL_COST = 20
 #: How many times fewer vectors of products make it worth while to exchange the roles of the images.
 EXCHANGE_GAIN = 1.25
+#: Steps that a multiply-add takes to finish: as many others are under way meanwhile, or wait.
+UNDER_WAY = 8
 #: Columns at most that are summed over partial results in one go.
 SUM_WIDTH = 1024
 #: Rows from which on copying one image out of their way is worth it: a copy takes as long as one tile of rows.
@@ -74,12 +77,14 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
     if exchanged:
         pad = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, g.kernel, g.pad, strict=True))
         g, dy, x = replace(g, ins=g.outs, outs=g.ins, size=g.out, out=g.size, pad=pad), x, dy
+    apart = not exchanged and lowering.takes("positions apart", _apart_refusal(lowering, g, anchor.dtype))
     if any(g.pad) and g.ins * g.groups <= PADDED_CHANNELS:
         g, x = padded(lowering, g, x)
-    # In memory [group][kd][kh][kw][in][out], seen as [out, in, kd, kh, kw].
-    own = lowering.program.buffer((g.groups, *g.kernel, g.ins, g.outs), anchor.dtype)
+    # In memory [group][kd][kh][kw][in][out] or, with positions apart, [..][out][in]; seen as [out, in, kd, kh, kw].
+    rows, columns = (g.outs, g.ins) if apart else (g.ins, g.outs)
+    own = lowering.program.buffer((g.groups, *g.kernel, rows, columns), anchor.dtype)
     s = own.strides
-    seen = (s[5], s[4], *s[1:4])
+    seen = (s[4], s[5], *s[1:4]) if apart else (s[5], s[4], *s[1:4])
     if g.groups == 1:
         c = Access(own.buffer, (g.outs, g.ins, *g.kernel), seen, 0, anchor.dtype)
     else:
@@ -87,19 +92,24 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
     line = (COPIED_PIXELS if copies else LINE_PIXELS) if whole else 0
     stacked = not whole and g.images >= STACK * g.out[2]
     lines = 1 if whole or g.out[2] <= 2 * GRADIENT_LINE else 2
-    tables = [_gradient_tables(g, x, dy, s, line, stacked, part if lines == 2 else None) for part in range(lines)]
+    parts_of_lines = [part if lines == 2 else None for part in range(lines)]
+    if apart:
+        tables = [_apart_tables(g, x, dy, s, stacked, part) for part in parts_of_lines]
+    else:
+        tables = [_gradient_tables(g, x, dy, s, line, stacked, part) for part in parts_of_lines]
     bare = Group(anchor, [anchor])
-    vectors = choose_vectors(g.outs, lowering.target, anchor.dtype)
+    vectors = choose_vectors(columns, lowering.target, anchor.dtype)
     block = ContractSpec(anchor.dtype, vectors).block(lowering.target)
-    a_k, b_k = (x.strides[0], dy.strides[0]) if stacked else (x.strides[4] * g.stride[2], dy.strides[4])
+    x_k, dy_k = (x.strides[0], dy.strides[0]) if stacked else (x.strides[4] * g.stride[2], dy.strides[4])
+    a, b, a_k, b_k = (dy, x, dy_k, x_k) if apart else (x, dy, x_k, dy_k)
     deepest = max(1, *(r[12] for table in tables for r in table.rects))
     panel = deepest * block * DTYPE_BYTES[anchor.dtype]
     segment = max(1, min(GRADIENT_SEGMENT, GRADIENT_PANEL // panel))
-    cut = _cut(tables, x.nbytes + dy.nbytes, own.nbytes, g.outs)
+    cut = _cut(tables, x.nbytes + dy.nbytes, own.nbytes, columns)
     sums = own if cut.partials == 1 else lowering.program.buffer((cut.partials, *own.shape), anchor.dtype)
     parts, into = _slices(tables, cut, s[0] * g.groups), replace(c, buffer=sums.buffer)
     emit(
-        *(lowering, bare, parts, x, dy, into, g.outs, a_k, b_k, block, 0, segment),
+        *(lowering, bare, parts, a, b, into, columns, a_k, b_k, block, 0, segment),
         partition=lambda _, rows, __, blocks: _chunks(tables, cut, rows, blocks),
         copies=copies,
     )
@@ -145,6 +155,57 @@ def _exchange_refusal(lowering: Lowering, g: Geometry, dtype: str) -> str:
     lanes = lowering.target.lanes(dtype)
     here, there = -(-g.outs // lanes) * g.ins, -(-g.ins // lanes) * g.outs
     return "" if here > EXCHANGE_GAIN * there else f"{there} vectors instead of {here}, not {EXCHANGE_GAIN}x fewer"
+
+
+def _apart_refusal(lowering: Lowering, g: Geometry, dtype: str) -> str:
+    """Why kernel positions are not apart from each other. With a stride the images can't exchange roles, as the inputs
+    that a position meets are no line of all inputs. But for each position by itself they can: the rows are the output's
+    channels then, the columns the input's, which is better where few output channels would leave lanes idle.
+    """
+    if g.groups != 1 or math.prod(g.stride) == 1:
+        return "groups, or no stride"
+    positions = math.prod(g.kernel)
+    here = _steps(lowering, g.ins * positions, g.outs, dtype)
+    there = positions * _steps(lowering, g.outs, g.ins, dtype)
+    return "" if here > EXCHANGE_GAIN * there else f"{there} steps instead of {here}, not {EXCHANGE_GAIN}x fewer"
+
+
+def _steps(lowering: Lowering, rows: int, columns: int, dtype: str) -> int:
+    """Steps for each pixel, of which a cycle has two: a step is a multiply-add or a load, and no tile has less of them
+    than its multiply-adds take to finish.
+    """
+    vectors = choose_vectors(columns, lowering.target, dtype)
+    blocks = -(-columns // (vectors * lowering.target.lanes(dtype)))
+    most = tile_rows(vectors, lowering.target)
+    tiles = [most] * (rows // most)
+    if left := rows % most:
+        tiles.append(1 if left == 1 else (most + 1) // 2 if left <= (most + 1) // 2 else most)
+    return blocks * sum(max(UNDER_WAY, n * vectors, n + vectors) for n in tiles)
+
+
+def _apart_tables(g: Geometry, x: Access, dy: Access, s: Sequence[int], stacked: bool, part: int | None) -> Tables:
+    """The tables of a weight gradient of one rect for each kernel position; arguments as in `_gradient_tables`."""
+    xn, _, xz, xy, xx = x.strides
+    dn, dc, dz, dy_row, dy_col = dy.strides
+    reads = (xn, g.stride[0] * xz, g.stride[1] * xy, g.stride[2] * xx)
+    axes = (
+        [
+            (overlap.first + i, overlap.outputs)
+            for overlap in kernel_overlaps(g.size[d], g.out[d], g.kernel[d], g.stride[d], g.pad[d], g.dilation[d])
+            for i in range(overlap.count)
+        ]
+        for d in range(3)
+    )
+    tables = Tables()
+    for (kz, depths), (ky, lines), (kx, pixels) in itertools.product(*axes):
+        starts, depth = (range(*pixels), g.images) if stacked else _pieces(*pixels, part)
+        places = (range(1 if stacked else g.images), range(*depths), range(*lines), starts)
+        taps = np.stack([_sums(places, (dn, dz, dy_row, dy_col)), _sums(places, reads)], axis=1)
+        position = (kz * g.dilation[0] - g.pad[0], ky * g.dilation[1] - g.pad[1], kx * g.dilation[2] - g.pad[2])
+        base = sum(at * stride for at, stride in zip(position, (xz, xy, xx), strict=True))
+        place = kz * s[1] + ky * s[2] + kx * s[3]
+        tables.rect((g.outs, 1, 1), (0, dc, 0, 0), (place, s[4], 0, 0), taps if depth else taps[:0], depth, base, 0)
+    return tables
 
 
 def _gradient_tables(
