@@ -40,6 +40,8 @@ class LoopSpec:
             `reduce`.
         reduced: number of axes reduced; 0 for map.
         column: the reduced axes come before an innermost axis that is kept.
+        streams: outputs of a map that are written past the caches where they begin at a line of memory, as all of
+            their other positions along outer axes then do.
 
     Example:
         >>> x = ("load", "f32", 0)
@@ -54,6 +56,7 @@ class LoopSpec:
     stages: tuple[Stage, ...]
     reduced: int = 0
     column: bool = False
+    streams: tuple[int, ...] = ()
 
     def lanes_dtype(self) -> str:
         """The dtype whose vector width the kernel uses: float64's if all its data is 8 bytes wide."""
@@ -72,6 +75,8 @@ class LoopSpec:
         nest = Nest.of(builder, self, target.lanes(self.lanes_dtype()))
         if self.reduced == 0:
             _chunks(nest, self.rank, lambda inner: inner.store(self.stages, (), *inner.bounds))
+            if self.streams:
+                builder.settle()
         else:
             kept = self.rank - self.reduced - (1 if self.column else 0)
             if kept < 1:
@@ -222,6 +227,23 @@ class Nest:
                 with b.when(b.compare("slt", b.add(index, lane), stop)):
                     one(lane)
 
+    def put_past(self, output: int, where: Sequence[str], values: Sequence[str], stop: str) -> None:
+        """Writes whole vectors past the caches, where the output's place in memory allows that."""
+        b, dtype = self.builder, self.spec.outputs[output][0]
+        pointer = self.pointers[len(self.spec.inputs) + output]
+        low = b.op(f"and i64 {b.op(f'ptrtoint ptr {pointer} to i64')}, {b.target.vector_bytes - 1}")
+        past, plain, done = b.label("past"), b.label("plain"), b.label("stored")
+        b.branch(b.compare("eq", low, 0), past, plain)
+        b.start(past)
+        for index, value in zip(where, values, strict=True):
+            b.stream(dtype, self.width, value, b.at(pointer, b.mul(index, DTYPE_BYTES[dtype])))
+        b.jump(done)
+        b.start(plain)
+        for index, value in zip(where, values, strict=True):
+            self.put(output, index, value, None, stop)
+        b.jump(done)
+        b.start(done)
+
     def store(self, stages: Sequence[Stage], red: Sequence[str], start: str, stop: str) -> None:
         """Elementwise stages along the innermost axis.
 
@@ -244,8 +266,12 @@ class Nest:
             emitters = [self.emitter(i, fixed, wide, mask, last if mask else None) for i in where]
             # Everything is read before anything is written: an output may be an input's own memory.
             values = [[emitter.emit(expr) for expr in exprs] for emitter in emitters]
-            for i, row in zip(where, values, strict=True):
-                for output, value in zip(outputs, row, strict=True):
+            for n, output in enumerate(outputs):
+                column = [row[n] for row in values]
+                if mask is None and output in self.spec.streams:
+                    self.put_past(output, where, column, stop)
+                    continue
+                for i, value in zip(where, column, strict=True):
                     self.put(output, i, value, mask, stop)
 
         position = start

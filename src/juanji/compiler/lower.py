@@ -13,7 +13,16 @@ from juanji.codegen.interleave import InterleaveSpec
 from juanji.codegen.loops import LoopSpec
 from juanji.codegen.pack import PackSpec
 from juanji.codegen.transpose import TransposeSpec
-from juanji.compiler.access import Access, Buffer, collapse, dense, memory_order, order_for_reshape, strides_in_order
+from juanji.compiler.access import (
+    STREAMED_BYTES,
+    Access,
+    Buffer,
+    collapse,
+    dense,
+    memory_order,
+    order_for_reshape,
+    strides_in_order,
+)
 from juanji.compiler.fuse import Fused, Group, is_constant, uses_index
 from juanji.compiler.program import Program, Ref, ref
 from juanji.compiler.work import flops
@@ -25,6 +34,8 @@ from juanji.target import Target
 if TYPE_CHECKING:
     from juanji.compiler.lower_write import Join
 
+#: Bytes of a line of memory.
+LINE_BYTES = 64
 #: Elements of one chunk of a loop: about 10 microseconds of work.
 CHUNK_ELEMENTS = 16384
 
@@ -369,6 +380,7 @@ def loop_call(
     grain: tuple[int, int] | None = None,
 ) -> None:
     """Appends a loop kernel over collapsed axes; each operand comes with its strides along them."""
+    streams = () if reduced else tuple(i for i, output in enumerate(outputs) if _streamed(*output, inputs))
     spec = LoopSpec(
         len(extents),
         tuple((a.dtype, stride_class(s[-1])) for a, s in inputs),
@@ -376,6 +388,7 @@ def loop_call(
         stages,
         reduced,
         column,
+        streams,
     )
     step, chunks = grain or chunked(extents)
     args: list[int | Ref] = [ref(a) for a, _ in (*inputs, *outputs)]
@@ -383,6 +396,13 @@ def loop_call(
     for access, strides in (*inputs, *outputs):
         args += [s * access.item for s in strides]
     program.call(spec, args, chunks, label, [a for a, _ in outputs])
+
+
+def _streamed(output: Access, strides: Shape, inputs: Sequence[tuple[Access, Shape]]) -> bool:
+    """Whether a loop writes a result past the caches: a large one, in memory that it has not just read."""
+    if output.nbytes <= STREAMED_BYTES or output.dtype != "f32" or any(a.buffer is output.buffer for a, _ in inputs):
+        return False
+    return strides[-1] == 1 and all(s * output.item % LINE_BYTES == 0 for s in strides[:-1])
 
 
 def preferred_order(shape: Shape, accesses: Sequence[Access]) -> tuple[int, ...]:
