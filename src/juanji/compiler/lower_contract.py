@@ -205,7 +205,8 @@ def _asked(tables: Tables, rows: int) -> int:
 
 def _chunks(tables: Tables, rows: int, block: int, blocks: int) -> Chunks:
     """Work items of about `JOB_WORK`, one a chunk: many rows of one column block where B is large, else few rows of
-    all blocks. Groups whose B fits the cache take turns, so that pixels, of which each uses a part, are read once.
+    all blocks. Groups whose B fits the cache take turns, so that pixels, of which each uses a part, are read once. If
+    B does not fit, as with 512 channels, all rects, the borders' too, use a column block before the next is read.
     """
     m, k = np.array(tables.work or [(0, 1)], np.int64).T
     together = np.ones_like(k)
@@ -227,6 +228,8 @@ def _chunks(tables: Tables, rows: int, block: int, blocks: int) -> Chunks:
     jobs = np.stack([rect, begin, end, first, last], axis=1)
     if turns:
         jobs = jobs[np.argsort(begin / m[rect], kind="stable")]
+    elif len(panels) == 1 and max(panels.values(), default=0) * blocks * block > PANEL_ELEMENTS:
+        jobs = jobs[np.argsort(first, kind="stable")]
     return np.arange(len(rect) + 1), jobs
 
 
