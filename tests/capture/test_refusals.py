@@ -40,7 +40,9 @@ def test_item():
 
 
 @pytest.mark.parametrize(
-    "convert", [float, int, bool, str, print, format, np.asarray, jj.Tensor.tolist, jj.Tensor.numpy, range], ids=str
+    "convert",
+    [float, int, bool, str, print, format, np.asarray, jj.Tensor.tolist, jj.Tensor.numpy, range],
+    ids=lambda c: c.__name__,
 )
 def test_conversions(convert):
     def step(x):
