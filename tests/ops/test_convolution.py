@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from juanji import ops
+from juanji.compiler import access
 from juanji.ops.reference import reference
 from juanji.spec import conv_output
 from juanji.tensors import from_numpy
@@ -341,3 +342,11 @@ def test_many_small_images(kernel_target, padding, groups):
     attrs = attributes((1, 1), ((padding, padding),) * 2, groups=groups)
     check((19, 20 * groups, 3, 2), (17 * groups, 20, 2, 2), attrs)
     check((13, 4 * groups, 3, 3), (5 * groups, 4, 3, 3), attributes((2, 2), ((1, 1), (1, 1)), groups=groups), "f64")
+
+
+def test_large_results_of_groups(kernel_target, monkeypatch):
+    """A group's channels begin between the boundaries of vectors: they can't be written past the caches."""
+    monkeypatch.setattr(access, "STREAMED_BYTES", 0)
+    check((2, 144, 9, 9), (16, 18, 4, 4), attributes((2, 2), ((1, 1), (1, 1)), groups=8))
+    check((2, 16, 9, 9), (144, 2, 3, 3), attributes(groups=8))
+    check((2, 64, 9, 9), (96, 32, 3, 3), attributes(groups=2))

@@ -151,7 +151,9 @@ def emit(
     if segment is None:
         segment = max(1, PANEL_BYTES // max(1, depth * block * item))
     once = not planar and not copies and all(rect[11] <= segment and not rect[15] for rect in tables.rects)
-    if once and anchor.dtype[0] == "f" and past_caches(c, target):
+    # A group's channels need not begin at a vector's boundary, though those of a pixel do.
+    aligned = all(n * item % target.vector_bytes == 0 for rect in tables.rects for n in rect[6:10])
+    if once and aligned and anchor.dtype[0] == "f" and past_caches(c, target):
         spec = replace(spec, streams=True)
     if a_k == 1 and not dots and a.nbytes > STREAMED_BYTES:
         spec = replace(spec, asks=_asked(tables, spec.rows(target)))
