@@ -22,6 +22,7 @@ def test_separable_is_a_product_of_kernels():
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_dynamic_convolves_each_image_with_its_own_kernel(groups):
+    jj.manual_seed(0)
     layer = nn.DynamicConv2d(4, 6, 3, stride=2, padding=1, groups=groups, kernels=3, temperature=0.5)
     x = jj.randn(3, 4, 6, 7)
     shares = layer.attention(x)

