@@ -120,7 +120,7 @@ def test_no_client(wanted, monkeypatch):
 
 def test_which_clients_are_there(monkeypatch):
     there = set()
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name in there else None)
+    monkeypatch.setattr("juanji.data.package.PathFinder.find_spec", lambda name: object() if name in there else None)
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}" if f"{name}!" in there else None)
     monkeypatch.delenv("UV", raising=False)
     assert list(package._clients()) == []
