@@ -109,11 +109,14 @@ def test_partial_results_add_up(x, w, options):
         ((41, 36, 5, 4), (3, 36, 3, 3), {"stride": (1, 2), "padding": 1}),
         ((2, 33, 4, 5, 6), (2, 33, 3, 1, 3), {"stride": 2, "padding": (1, 0, 1)}),
         ((1, 35, 2200), (4, 35, 5), {"stride": 2, "padding": 2}),
+        ((3, 2, 11, 7), (4, 2, 1, 1), {}),
+        ((2, 15, 13, 11), (1, 15, 1, 1), {}),
+        ((2, 3, 9, 23), (3, 3, 1, 1), {}),
     ],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
-def test_positions_apart(x, w, options, dtype, kernel_target):
-    """Few output channels, and a stride: sums of small integers are exact in any order."""
+def test_few_channels(x, w, options, dtype, kernel_target):
+    """Kernel positions apart where there is a stride, several chains of sums: those of small integers are exact."""
     random, rank = np.random.default_rng(0), len(x) - 2
     images, weights = (random.integers(-3, 4, shape).astype(dtype) for shape in (x, w))
     both = {name: value if isinstance(value, tuple) else (value,) * rank for name, value in options.items()}

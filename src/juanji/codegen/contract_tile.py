@@ -68,6 +68,7 @@ class TileSpec:
     copies: bool = False
     streams: bool = False
     asks: int = 0
+    chains: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPE_BYTES or self.dtype == "b1":
@@ -84,6 +85,8 @@ class TileSpec:
             raise ValueError(f"elements asked for with each step over k are 0 or more, not {self.asks}")
         if self.copies and (self.dtype[0] != "f" or self.dots or self.steps):
             raise ValueError("rows of B are copied for floating-point numbers, with a loop over k")
+        if self.chains and (self.dtype[0] != "f" or self.dots or self.steps or self.copies):
+            raise ValueError("chains of sums are of floating-point numbers, with a loop over k")
         if self.dots and (self.dtype[0] != "f" or self.full or self.vectors > 1 or self.steps):
             raise ValueError("dot products are of floating-point numbers, for one partial block, with a loop over k")
         for extra in self.extras:
@@ -114,6 +117,16 @@ def tile_rows(vectors: int, target: Target) -> int:
     At most twelve: with the index, the row of B and the counter, their pointers fill the general registers.
     """
     return target.tile(vectors, _MOST_ROWS)
+
+
+def _chains(sums: int) -> int:
+    """Steps over k at a time that a tile of so many sums needs: eight multiply-adds are under way, two a cycle for four
+    cycles each; but at most four steps, since each is two loads and more.
+
+    >>> [_chains(sums) for sums in (1, 2, 3, 4, 8)]
+    [4, 4, 2, 2, 1]
+    """
+    return max(n for n in (1, 2, 4) if n == 1 or n * sums <= 8)
 
 
 @dataclass
@@ -197,7 +210,12 @@ class TileWriter:
         """One tile, from the addresses of its rows in A to its results in C."""
         b = self.b
         count = tile.rows * tile.vectors
-        sums = self._dots(tile, addresses) if self.spec.dots else self._taps(tile, addresses)
+        if self.spec.dots:
+            sums = self._dots(tile, addresses)
+        elif self.spec.chains and _chains(count) > 1:
+            sums = self._several(tile, addresses, _chains(count))
+        else:
+            sums = self._taps(tile, addresses)
         if tile.rows > 1:
             tile.offsets = [b.load_int(slot) for slot in tile.offsets]
             if not self.looped_epilogue():
@@ -301,6 +319,48 @@ class TileWriter:
         b.branch(b.compare("ne", counter_next, 0), step, head)
         b.start(done)
         return acc
+
+    def _several(self, tile: Tile, addresses: list[str], chains: int) -> list[str]:
+        """The sums of one segment, `chains` steps over k at a time; what is left of a tap goes on with the first."""
+        b, count = self.b, tile.rows * tile.vectors
+        zero = [(self.vtype, "zeroinitializer")] * (count * chains)
+        first, stop = (b.op(f"ptrtoint ptr {p} to i64") for p in (self.tap_first, self.tap_stop))
+        depth = self.rect["K"]
+        left = b.op(f"and i64 {depth}, {chains - 1}")
+        whole = b.sub(depth, left)
+
+        def steps(number: int, place: list[str], sums: list[str]) -> list[str]:
+            """So many steps from a place in A and one in B; then the next place and sums."""
+            idx, row = place
+            result = list(sums)
+            for chain in range(number):
+                columns = [
+                    b.load(self.spec.dtype, self.lanes, b.at(row, v * b.target.vector_bytes), self.mask_of(tile, v))
+                    for v in range(tile.vectors)
+                ]
+                for i, address in enumerate(addresses):
+                    factor = b.splat(self.spec.dtype, self.lanes, b.load(self.spec.dtype, 1, b.at(address, idx)))
+                    for v in range(tile.vectors):
+                        j = chain * count + i * tile.vectors + v
+                        result[j] = b.fma(self.spec.dtype, self.lanes, factor, columns[v], sums[j])
+                idx, row = b.add(idx, self.arg["a_k"]), b.at(row, self.arg["b_k"])
+            return [idx, row, *result]
+
+        kinds = [("i64", ""), ("ptr", ""), *zero]
+        with b.loop(0, b.sub(stop, first), 8 * len(TAP_FIELDS), zero) as taps:
+            tap = b.at(self.tap_first, taps.index)
+            state = [b.load_int(tap), b.at(tile.panel, b.load_int(tap, 8)), *taps.values]
+            for end, number in ((whole, chains), (left, 1)):
+                carried = [(kind, value) for (kind, _), value in zip(kinds, state, strict=True)]
+                with b.loop(0, end, number, carried) as loop:
+                    loop.next(steps(number, loop.values[:2], loop.values[2:]))
+                state = loop.results
+            taps.next(state[2:])
+        sums = taps.results
+        while len(sums) > count:  # in pairs, always in the same order
+            half = len(sums) // 2
+            sums = [b.op(f"fadd {self.vtype} {sums[i]}, {sums[i + half]}") for i in range(half)]
+        return sums
 
     def _dots(self, tile: Tile, addresses: list[str]) -> list[str]:
         """The sums of one segment, taken along the lanes."""

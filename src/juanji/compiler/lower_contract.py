@@ -115,6 +115,7 @@ def emit(
     planar: bool = False,
     dots: bool = False,
     copies: bool = False,
+    chains: bool = False,
 ) -> None:
     """Appends the kernel call.
 
@@ -125,6 +126,7 @@ def emit(
         partition: what the chunks are; by default work items of about `JOB_WORK`.
         dots: whether sums are taken along the lanes: `a_k` is 1 then, and `b_k` from column to column.
         copies: whether the rows of B of each segment are copied side by side.
+        chains: whether sums are long, so that few of them are worth several chains of multiply-adds each.
     """
     anchor = group.anchor
     assert anchor is not None
@@ -144,7 +146,8 @@ def emit(
     few = max((m for m, _ in tables.work), default=0) <= FEW_ROWS < tile_rows(vectors, target)
     most = FEW_ROWS if few else 0
     dotted = columns if dots else 0
-    spec = ContractSpec(anchor.dtype, vectors, tail, full, epilogue, extras, steps, most, dotted, copies)
+    chains = chains and few and not (dots or steps or copies) and anchor.dtype[0] == "f"
+    spec = ContractSpec(anchor.dtype, vectors, tail, full, epilogue, extras, steps, most, dotted, copies, chains=chains)
     block = spec.block(target)
     blocks = -(-columns // block)
     depth = max((r[12] for r in tables.rects), default=1) or 1

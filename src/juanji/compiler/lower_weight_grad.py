@@ -112,6 +112,7 @@ def lower(lowering: Lowering, group: Group, anchor: Node) -> None:
         *(lowering, bare, parts, a, b, into, columns, a_k, b_k, block, 0, segment),
         partition=lambda _, rows, __, blocks: _chunks(tables, cut, rows, blocks),
         copies=copies,
+        chains=True,
     )
     if cut.partials > 1:
         sum_partials(lowering, sums, own)
