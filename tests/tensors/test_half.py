@@ -72,3 +72,13 @@ def test_promotion_and_storage():
     x[1] = 0.1
     assert x.tolist() == [1.0, 0.10009765625, 3.0]
     assert jj.compile(lambda x: x * x + 1)(x).dtype is jj.bfloat16
+
+
+def test_more_than_a_million_elements():
+    """Their size is checked before memory is taken, by the name of an element type that NumPy does not know."""
+    zeros = jj.zeros(1025, 1024, dtype=jj.bfloat16)
+    assert zeros.shape == (1025, 1024)
+    assert float(zeros.new_ones(1025, 1024).sum(dtype=jj.float32)) == 1025 * 1024
+    joined = jj.cat([zeros, zeros + 1])
+    assert joined.dtype is jj.bfloat16
+    assert float(joined.sum(dtype=jj.float32)) == 1025 * 1024

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from juanji.config import debug_level
-from juanji.dtypes import BY_SHORT, as_dtype
+from juanji.dtypes import ALL
 from juanji.runtime import system
 from juanji.runtime.system import new_lock_after_fork
 from juanji.spec import MAX_ELEMENTS, Shape, show
@@ -163,6 +163,9 @@ def check_size(shape: Shape, dtype: str, held: bool = True) -> None:
     """Refuses a tensor that no machine of today holds, or (if it will be `held`) not this one, before anything is
     allocated. Values of a captured step need not be held: most are fused away.
 
+    Args:
+        dtype: an element type's name, long or short.
+
     Raises:
         MemoryError: naming the shape.
 
@@ -173,7 +176,7 @@ def check_size(shape: Shape, dtype: str, held: bool = True) -> None:
     size = math.prod(shape)
     if size <= 2**20:
         return
-    kind = BY_SHORT.get(dtype) or as_dtype(dtype)
+    kind = next(d for d in ALL if dtype in (d.short, d.name))
     what = f"a tensor of shape {show(shape)} and dtype {kind.name}"
     if size > MAX_ELEMENTS:
         raise MemoryError(f"{what} has {size:,} elements")
