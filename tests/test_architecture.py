@@ -24,6 +24,7 @@ LAYERS = (
     {"interop", "visual"},
     {"api"},
     {"train"},
+    {"tune"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

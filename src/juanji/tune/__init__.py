@@ -1,0 +1,1 @@
+"""Fine-tuning: a pretrained network made into a classifier of one's own pictures."""
