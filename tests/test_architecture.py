@@ -19,7 +19,7 @@ LAYERS = (
     {"tape", "tensors"},
     {"autograd"},
     {"capture"},
-    {"nn", "optim", "utils", "kernels", "formats"},
+    {"nn", "optim", "utils", "kernels", "formats", "metrics"},
     {"zoo", "data"},
     {"interop", "visual"},
     {"api"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from builtins import bool as _bool
 from typing import Any
 
-from juanji import autograd, data, kernels, nn, optim, utils, zoo
+from juanji import autograd, data, kernels, metrics, nn, optim, utils, zoo
 from juanji.autograd import grad
 from juanji.capture.compile import compile
 from juanji.dtypes import DType, bfloat16, float16, float32, float64, int8, int16, int32, int64, uint8
@@ -50,6 +50,7 @@ from juanji.tensors.formats import (
 from juanji.version import __version__
 from juanji.visual.arithmetic import plot_arithmetic
 from juanji.visual.figures import show, show_feature_maps, show_filters
+from juanji.visual.gradcam import grad_cam
 from juanji.visual.profile import profile
 from juanji.visual.summary import summary
 
@@ -117,6 +118,7 @@ __all__ = [
     "float64",
     "get_num_threads",
     "grad",
+    "grad_cam",
     "half",
     "hardshrink",
     "int",
@@ -127,6 +129,7 @@ __all__ = [
     "kernels",
     "load",
     "long",
+    "metrics",
     "nn",
     "optim",
     "pixel_shuffle",

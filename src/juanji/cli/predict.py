@@ -94,6 +94,7 @@ def predictions(loaded: LoadedModel, images: list[Path], top_k: int, invert: Inv
     from juanji.data import DataLoader
     from juanji.data.images import open_image
     from juanji.errors import DataError
+    from juanji.metrics import softmax
     from juanji.train.loop import scores
     from juanji.train.pictures import Pictures
 
@@ -111,8 +112,7 @@ def predictions(loaded: LoadedModel, images: list[Path], top_k: int, invert: Inv
     batches = DataLoader(Pictures(np.stack(ready), np.zeros(len(ready), np.int64), loaded.preprocessing), batch_size=64)
     values = np.concatenate([batch for batch, _ in scores(loaded.model, batches, compiled=False)])
     # Softmax in double precision: probabilities that are shown add up to one.
-    likely = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True))
-    likely /= likely.sum(axis=1, keepdims=True)
+    likely = softmax(values)
     for result, row in zip(places, likely, strict=True):
         best = np.argsort(-row, kind="stable")[:top_k]
         top = [{"class": loaded.classes[i], "probability": round(float(row[i]), 6)} for i in best]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import juanji
+from juanji import metrics
 from juanji.nn import Module
 from juanji.nn import functional as F
 from juanji.runtime import jit
@@ -271,18 +272,15 @@ def evaluate(model: Module, batches: Batches, classes: Sequence[str], *, compile
         if values.ndim != 2 or values.shape[1] != size:
             raise TrainingError(f"the model gives scores of shape {values.shape} for {size} classes")
         true = np.asarray(labels.numpy() if isinstance(labels, Tensor) else labels, dtype=np.int64)
-        wide = values.astype(np.float64)
-        peak = wide.max(axis=1, keepdims=True)
-        logs = (peak + np.log(np.exp(wide - peak).sum(axis=1, keepdims=True)))[:, 0]
-        loss += float((logs - wide[np.arange(len(true)), true]).sum())
-        np.add.at(confusion, (true, values.argmax(axis=1)), 1)
+        loss += float(metrics.cross_entropy(values, true).sum())
+        confusion += metrics.confusion_matrix(true, values.argmax(axis=1), size)
     count = int(confusion.sum())
     if not count:
         raise TrainingError("there are no pictures to evaluate on")
-    totals, right = confusion.sum(axis=1), confusion.diagonal()
+    found = metrics.class_metrics(confusion)
     per_class = {
-        name: {"accuracy": round(float(right[i] / totals[i]), 6), "count": int(totals[i])}
+        name: {"accuracy": round(float(found.recall[i]), 6), "count": int(found.support[i])}
         for i, name in enumerate(classes)
-        if totals[i]
+        if found.support[i]
     }
-    return Evaluation(float(right.sum() / count), count, loss / count, per_class, confusion)
+    return Evaluation(float(confusion.trace() / count), count, loss / count, per_class, confusion)

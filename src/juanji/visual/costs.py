@@ -14,6 +14,7 @@ from juanji.nn.module import Module
 from juanji.ops.shape import VIEWS
 from juanji.target import DTYPE_BYTES
 from juanji.tensors import Tensor, zeros
+from juanji.visual.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,8 @@ def costs(model: Module, shape: Sequence[int]) -> Costs:
     >>> costs(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()), (1, 1, 8, 8))
     Costs(parameters=40, multiply_adds=1296, weight_bytes=160, peak_bytes=1152)
     """
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
     capture = Capture()
-    with gradmode.no_grad():
+    with evaluating(model), gradmode.no_grad():
         entry = zeros(*shape)
         given = proxy(capture, 0, entry)
         state.capture = capture
@@ -55,8 +54,6 @@ def costs(model: Module, shape: Sequence[int]) -> Costs:
             result = model(given)
         finally:
             state.capture = None
-            for module, mode in modes:
-                module.training = mode
     outputs = [capture.read(result)] if isinstance(result, Tensor) else []
     pictures = {slot.node for slot in capture.slots if slot.kind == "arg"}
     nodes = reachable(outputs)

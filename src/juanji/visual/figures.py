@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from juanji.nn.module import Module
 from juanji.spec import show as show_shape
 from juanji.tensors import Tensor
+from juanji.visual.modes import evaluating
 
 #: Planes of at most this many rows and columns have their numbers written into the cells.
 NUMBERED = 16
@@ -279,16 +280,12 @@ def show_feature_maps(
         return hook
 
     handles = [known[name].register_forward_hook(keep(name)) for name in chosen]
-    modes = [(m, m.training) for m in model.modules()]
     try:
-        model.eval()
-        with autograd.no_grad():
+        with evaluating(model), autograd.no_grad():
             model(x)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes:
-            module.training = mode
     missing = [name for name in chosen if name not in maps]
     if layers is not None and missing:
         raise ValueError(f"show_feature_maps: {', '.join(missing)} returned no maps [N, C, H, W]")

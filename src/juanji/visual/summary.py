@@ -13,6 +13,7 @@ from juanji import autograd, tape
 from juanji.dtypes import DType, float32
 from juanji.nn.module import Module
 from juanji.tape import Function
+from juanji.visual.modes import evaluating
 from juanji.visual.receptive import Field, fields, functions, multiply_adds
 
 
@@ -207,7 +208,6 @@ def _watched(model: Module, arguments: list[Any], rows: dict[int, Row]) -> list[
     """Runs the model in evaluation mode and notes for each call which operations were recorded between."""
     starts: list[int] = []
     handles = []
-    modes = [(m, m.training) for m in model.modules()]
 
     def enter(module: Any, args: Any) -> None:
         starts.append(next(tape._sequence))
@@ -221,17 +221,14 @@ def _watched(model: Module, arguments: list[Any], rows: dict[int, Row]) -> list[
         row.spans.append((starts.pop(), next(tape._sequence), edge))
 
     try:
-        for module, _ in modes:
+        for module in model.modules():
             handles.append(module.register_forward_pre_hook(enter))
             handles.append(module.register_forward_hook(leave))
-        model.eval()
-        with autograd.enable_grad():
+        with evaluating(model), autograd.enable_grad():
             return [t for t in _tensors(model(*arguments)) if t.edge() is not None]
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes:
-            module.training = mode
 
 
 def _tensors(value: Any) -> list[Any]:
