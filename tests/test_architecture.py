@@ -24,6 +24,7 @@ LAYERS = (
     {"interop", "visual"},
     {"api"},
     {"train"},
+    {"report"},
     {"tune"},
     {"cli"},
 )
