@@ -1,5 +1,5 @@
 """What is useful beside layers and optimisers."""
 
-from juanji.utils import checkpoint
+from juanji.utils import checkpoint, logs, tensorboard
 
-__all__ = ["checkpoint"]
+__all__ = ["checkpoint", "logs", "tensorboard"]
