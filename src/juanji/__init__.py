@@ -17,6 +17,7 @@ from juanji.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from juanji.api import *  # noqa: F403
+    from juanji.tune.run import finetune as finetune
 
 
 def __getattr__(name: str) -> Any:
@@ -25,6 +26,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'juanji' has no attribute {name!r}")
     if importlib.util.find_spec(f"juanji.{name}") is not None:
         return importlib.import_module(f"juanji.{name}")
+    if name == "finetune":  # above what the library's surface may import
+        return importlib.import_module("juanji.tune.run").finetune
     api = importlib.import_module("juanji.api")
     if name == "__all__":
         return api.__all__
@@ -35,4 +38,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__getattr__("__all__"), "__version__"]
+    return [*__getattr__("__all__"), "finetune", "__version__"]

@@ -53,9 +53,9 @@ def closing_table(evaluation: Evaluation, report: Report, console: Console | Non
     console.print(times)
 
 
-def accuracy_table(evaluation: Evaluation) -> Table:
+def accuracy_table(evaluation: Evaluation, title: str = "Test pictures") -> Table:
     """Accuracy by class and in all."""
-    table = Table(title="Test pictures", title_justify="left", show_footer=True)
+    table = Table(title=title, title_justify="left", show_footer=True)
     table.add_column("class", footer="all")
     table.add_column("accuracy", justify="right", footer=f"{evaluation.accuracy:.2%}")
     table.add_column("pictures", justify="right", footer=f"{evaluation.count:,}")

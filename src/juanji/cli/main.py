@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from juanji.cli import bench, data, doctor, evaluate, models, predict, train
+from juanji.cli import bench, data, doctor, evaluate, finetune, models, predict, train
 from juanji.cli.resume import ResumeCommand
 
 # Plain help: drawing it with rich would import more than the rest of `juanji --help` together.
 app = typer.Typer(
     name="juanji",
-    help="Juanji: convolutional networks on the CPU you have. Train, predict, evaluate.",
+    help="Juanji: convolutional networks on the CPU you have. Train, fine-tune, predict, evaluate.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,10 +36,11 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Juanji: convolutional networks on the CPU you have. Train, predict, evaluate."""
+    """Juanji: convolutional networks on the CPU you have. Train, fine-tune, predict, evaluate."""
 
 
 app.command("train", cls=ResumeCommand)(train.train)
+app.command("finetune", cls=ResumeCommand)(finetune.finetune)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("doctor")(doctor.doctor)

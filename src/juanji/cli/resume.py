@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ def _with_value(args: Sequence[str]) -> list[str]:
             from juanji.cli import sets  # heavy, as is everything below that is imported late
 
             following = result[i + 1] if i + 1 < len(result) else "-"
-            if following.startswith("-") or following in sets.names():
+            if following.startswith("-") or following in sets.names() or os.path.isdir(following):
                 result[i] = "--resume="
     return result
 

@@ -59,13 +59,13 @@ def train(
     if data is not None and not data.is_dir():
         raise UsageError(f"--data {str(data)!r} is not a folder")
     if out is not None:
-        _check_writable(out)
+        check_writable(out)
     given = {n for n in ctx.params if getattr(ctx.get_parameter_source(n), "name", "") != "DEFAULT"}
     numbers = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     begin = start(dataset, data, out, resume, numbers, given)
     name, target = begin.name, begin.target
     if out is None:
-        _check_writable(target)
+        check_writable(target)
 
     import juanji
     from juanji.cli.display import closing_table, listener, live
@@ -141,14 +141,19 @@ def train(
     show(f"accuracy {evaluation.accuracy:.2%}, saved as {target}")
 
 
-def _check_writable(target: Path) -> None:
-    """Finds out before the training, not after it, that its result could not be saved."""
+def check_writable(target: Path, option: str = "--out") -> None:
+    """Finds out before the training, not after it, that its result could not be saved.
+
+    Raises:
+        UsageError: the path is a folder, or in none.
+        PermissionError: its folder can't be written.
+    """
     import os
 
     folder = target.parent
     if target.is_dir():
-        raise UsageError(f"--out {str(target)!r} is a folder; name a file")
+        raise UsageError(f"{option} {str(target)!r} is a folder; name a file")
     if not folder.is_dir():
-        raise UsageError(f"--out {str(target)!r}: the folder {str(folder)!r} does not exist")
+        raise UsageError(f"{option} {str(target)!r}: the folder {str(folder)!r} does not exist")
     if not os.access(folder, os.W_OK):
-        raise PermissionError(f"the folder {str(folder)!r} can't be written; choose another with --out")
+        raise PermissionError(f"the folder {str(folder)!r} can't be written; choose another with {option}")

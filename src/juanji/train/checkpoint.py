@@ -7,11 +7,13 @@ state, the epoch and the place in it, all random states, what is trained on what
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +157,8 @@ class Checkpointer:
         signals: the first signal is noted; after the running step a checkpoint is saved and `Interrupted` raised.
         notes: plain values to keep beside.
         say: gets a sentence where something is worth telling.
+        command: what is told to go on with, in front of the file's name.
+        seconds: the least time between two saves at the end of an epoch.
 
     Attributes:
         identity: what is trained on what, as plain values; whoever starts the training fills it.
@@ -168,8 +172,11 @@ class Checkpointer:
         signals: StopSignals | None = None,
         notes: Mapping[str, Any] | None = None,
         say: Callable[[str], None] | None = None,
+        command: str = "juanji train --resume",
+        seconds: float = 0.0,
     ) -> None:
         self.path = Path(path)
+        self.command, self._seconds, self._last = command, seconds, -math.inf
         self.identity: dict[str, Any] = {}
         self._resume, self._signals, self._notes = resume, signals, dict(notes or {})
         self._say: Callable[[str], None] = say or (lambda text: None)
@@ -212,6 +219,12 @@ class Checkpointer:
         """Whether a signal asked to stop."""
         return self._signals is not None and self._signals.received != 0
 
+    def save_now_and_then(self, position: Position) -> None:
+        """Saves, unless the last time was only just now."""
+        if time.monotonic() - self._last >= self._seconds:
+            self.save(position)
+            self._last = time.monotonic()
+
     def save(self, position: Position) -> bool:
         """Saves the training as it stands; what can't be written is told once and does not end it."""
         assert self._training is not None  # begin() comes first
@@ -250,7 +263,7 @@ class Checkpointer:
             return Interrupted(number, "stopped before the first checkpoint: nothing is saved")
         at = self.saved
         where = f"epoch {at.epoch} of {epochs}, {at.step} steps done" if at.epoch <= epochs else "all steps done"
-        return Interrupted(number, f"stopped ({where}); go on with: juanji train --resume {_quoted(self.path)}")
+        return Interrupted(number, f"stopped ({where}); go on with: {self.command} {_quoted(self.path)}")
 
     def finish(self, epochs: int) -> None:
         """From here on a signal no longer waits: there is no step to finish.

@@ -14,7 +14,8 @@ from juanji.train.state import Position, Training, copied
 #: So long after the last one, the loop remembers another state: finding the culprit repeats no more than this.
 SECONDS = 5.0
 
-Run = Callable[[Tensor, Tensor], Any]
+#: Of inputs, labels and the number of batches before in the epoch.
+Run = Callable[[Tensor, Tensor, int], Any]
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -36,6 +37,7 @@ class Rewind:
 
     def __init__(self, training: Training, run: Run, criterion: Criterion) -> None:
         self._training, self._run, self._criterion = training, run, criterion
+        self._updates: Callable[[int], bool] = getattr(run, "updates", lambda done: True)
         self._state: Any = None
         self._when = 0.0
 
@@ -70,8 +72,8 @@ class Rewind:
             source = training.begin_pass()
         for number in range(position.step + 1, found.step):
             inputs, labels = next(source)
-            self._run(inputs, labels)
-            if training.scheduler is not None:
+            self._run(inputs, labels, number - 1)
+            if training.scheduler is not None and self._updates(number):
                 training.scheduler.step()
             update = self._after_update(number)
             if update:

@@ -22,7 +22,7 @@ from juanji.train.diagnose import NotFinite, Rewind
 from juanji.train.listener import Listener as Listener
 from juanji.train.listener import Progress as Progress
 from juanji.train.listener import watching
-from juanji.train.state import Batches, Optimizer, Position, Scheduler, Training
+from juanji.train.state import Batches, Companion, Optimizer, Position, Scheduler, Training
 
 #: Seconds between two progress reports. Losses are read only then: reading one waits for nothing, but costs
 #: Python time, which a step of a small network has little of.
@@ -116,23 +116,30 @@ def fit(
     listener: Listener | None = None,
     compiled: bool = True,
     checkpointer: Checkpointer | None = None,
+    accumulate: int = 1,
+    companion: Companion | None = None,
 ) -> Report:
     """Trains a classifier: forward, backward and update of each batch as one compiled step.
 
     Args:
         model: takes the batches' inputs (count, ...) and gives scores (count, classes). Left in training
             mode.
-        batches: pairs of inputs and class numbers (count,), int64. The last batch may be short.
+        batches: pairs of inputs and class numbers (count,), int64, or shares of each class (count, classes). The last
+            batch may be short.
         optimizer: over the model's parameters.
         epochs: passes over the batches.
-        scheduler: stepped after each batch.
+        scheduler: stepped after each update.
         criterion: the loss, of scores and class numbers.
         listener: told of the progress. Where none is given, bars show it in a notebook and on a terminal, and
             nothing does elsewhere; `Listener()` is always silent.
         compiled: false runs the same step eagerly.
         checkpointer: saves after each epoch and when a signal asks to stop, and continues from a checkpoint.
+        accumulate: the weights are updated after so many batches, and after the last of an epoch, by the mean of
+            their gradients: as with so much larger a batch, in the memory of one.
+        companion: what else belongs to the training and its state; may end it.
 
     Raises:
+        ValueError: `accumulate` is below 1.
         TrainingError: the loss became infinite or no number, or there are no batches. The message says where
             that first showed; the model is left about as it was before that step.
         DataError: the checkpoint to continue from is of another training.
@@ -142,28 +149,40 @@ def fit(
     if steps < 1:
         raise TrainingError("there are no pictures to train on")
 
-    def step(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        optimizer.zero_grad()
+    if accumulate < 1:
+        raise ValueError(f"accumulate={accumulate!r} must be 1 or more")
+    along = companion or Companion()
+
+    def step(inputs: Tensor, labels: Tensor, first: bool, last: bool, share: float) -> tuple[Tensor, Tensor]:
+        if first:
+            optimizer.zero_grad()
         scores = model(inputs)
         loss = criterion(scores, labels)
-        loss.backward()
-        optimizer.step()
-        return loss.detach(), (scores.detach().argmax(1) == labels).sum()
+        (loss if first and last else loss * share).backward()
+        if last:
+            optimizer.step()
+            along.after_update()
+        return loss.detach(), (scores.detach().argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))).sum()
 
-    run: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = juanji.compile(step) if compiled else step
+    run = _Step(juanji.compile(step) if compiled else step, accumulate, steps)
     model.train()
     report = Report()
     begin, compiling = time.perf_counter(), jit.statistics.seconds
-    training = Training(model, optimizer, scheduler, batches)
+    training = Training(model, optimizer, scheduler, batches, companion)
     rewind = Rewind(training, run, criterion)
     at, source = (Position(), None) if checkpointer is None else checkpointer.begin(training)
     with watching(listener, epochs) as told:
-        while at.epoch <= epochs:
+        while at.epoch <= epochs and not along.finished:
             rewind.remember(at)
             epoch = _Epoch(at, epochs, steps)
             try:
                 _run_epoch(epoch, training, source, run, rewind, told, checkpointer)
                 last = epoch.read()
+                if companion is not None:
+                    done = companion.after_epoch(last, lambda: checkpointer is not None and checkpointer.stopping)
+                    if not done and checkpointer is not None:
+                        checkpointer.stop(epoch.position(), epochs)
+                    model.train()
             except NotFinite as found:
                 raise TrainingError(rewind.explain(found, epoch.rate)) from None
             report.epochs.append(last)
@@ -172,7 +191,7 @@ def fit(
             report.seconds_waiting += epoch.waiting
             at, source = Position(at.epoch + 1), None
             if checkpointer is not None:
-                checkpointer.save(at)
+                checkpointer.save_now_and_then(at)
             told.epoch(last)
             if checkpointer is not None and checkpointer.stopping:
                 break
@@ -187,7 +206,7 @@ def _run_epoch(
     epoch: _Epoch,
     training: Training,
     source: Iterator[Any] | None,
-    run: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    run: _Step,
     rewind: Rewind,
     listener: Listener,
     checkpointer: Checkpointer | None,
@@ -206,8 +225,10 @@ def _run_epoch(
             return
         inputs, labels = batch
         epoch.rate = float(groups[0]["lr"])
-        loss, correct = run(inputs, labels)
+        loss, correct = run(inputs, labels, epoch.step)
         epoch.add(loss, correct, len(labels))
+        if not run.updates(epoch.step):  # gradients of half an update are no state to keep
+            continue
         if scheduler is not None:
             scheduler.step()
         if now - shown >= REPORT_SECONDS or epoch.full:
@@ -217,6 +238,28 @@ def _run_epoch(
         if checkpointer is not None and checkpointer.stopping:
             epoch.read()
             checkpointer.stop(epoch.position(), epoch.epochs)
+
+
+class _Step:
+    """The compiled step, told by the number of the batch where in a group of accumulated ones it is."""
+
+    def __init__(self, run: Callable[..., tuple[Tensor, Tensor]], accumulate: int, steps: int) -> None:
+        self._run, self._accumulate, self._steps = run, accumulate, steps
+
+    def __call__(self, inputs: Tensor, labels: Tensor, done: int) -> tuple[Tensor, Tensor]:
+        """Runs it.
+
+        Args:
+            inputs, labels: the batch.
+            done: batches of this epoch before it.
+        """
+        begin = done - done % self._accumulate
+        count = min(self._accumulate, self._steps - begin)
+        return self._run(inputs, labels, done == begin, self.updates(done + 1), 1.0 / count)
+
+    def updates(self, done: int) -> bool:
+        """Whether after so many batches of an epoch nothing is waiting for an update."""
+        return done % self._accumulate == 0 or done == self._steps
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import FunctionType, ModuleType
 from typing import Any, Protocol
@@ -73,6 +73,39 @@ class Scheduler(Protocol):
         ...
 
 
+class Companion:
+    """What goes along with a training and is part of its state: a running average of the weights, a look at other
+    pictures after each epoch, a reason to end early. This one does nothing.
+
+    Attributes:
+        finished: whether the training is to end, though epochs are left.
+    """
+
+    finished: bool = False
+
+    def after_update(self) -> None:
+        """Called after each update, within the step that is compiled."""
+
+    def after_epoch(self, progress: Any, stopping: Callable[[], bool]) -> bool:
+        """Called after each epoch.
+
+        Args:
+            progress: the epoch's `juanji.train.listener.Progress`.
+            stopping: whether a signal asked to stop; to be asked now and then where this takes long.
+
+        Returns:
+            whether it is done. Where it is not, being stopped, it has left everything as it was.
+        """
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state_dict` returned."""
+
+
 @dataclass(frozen=True)
 class Position:
     """How far a training is.
@@ -98,10 +131,19 @@ class Training:
         optimizer: its hyper-parameters and state.
         scheduler: its state, where there is one.
         batches: the state of every generator that it or its data set holds.
+        companion: its state, where there is one.
     """
 
-    def __init__(self, model: Module, optimizer: Optimizer, scheduler: Scheduler | None, batches: Batches) -> None:
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        scheduler: Scheduler | None,
+        batches: Batches,
+        companion: Companion | None = None,
+    ) -> None:
         self.model, self.optimizer, self.scheduler, self.batches = model, optimizer, scheduler, batches
+        self.companion = companion or Companion()
         self._pass_random = self._random()
 
     def begin_pass(self) -> Iterator[Any]:
@@ -118,6 +160,7 @@ class Training:
             "buffers": self._other_buffers(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "companion": self.companion.state_dict(),
             # The order of a pass is drawn as it begins: going on in its midst begins it again and skips.
             "random": {"pass": self._pass_random if position.step else now, "now": now},
         }
@@ -140,6 +183,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+        self.companion.load_state_dict(state.get("companion", {}))
         self._pass_random = state["random"]["pass"]
         self._set_random(self._pass_random)
         if not position.step:

@@ -30,6 +30,13 @@ class Classifier(nn.Module):
         """The maps at the end of each stage, of (N, in_channels, H, W)."""
         raise NotImplementedError(f"{type(self).__name__} must define stages")
 
+    def named_stages(self) -> dict[str, list[nn.Module]]:
+        """The layers of each stage by its name, from the picture to the last layer, which is not among them.
+
+        Together they have all parameters but the last layer's, so that a training can treat stages differently.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define named_stages")
+
     def forward_features(self, x: Tensor) -> Tensor:
         """Feature maps (N, C, h, w) of images (N, in_channels, H, W)."""
         for x in self.stages(x):  # noqa: B007, B020 (the last is wanted)
@@ -123,6 +130,16 @@ class Columns(Classifier):
             x = layer(x)
             if isinstance(layer, nn.MaxPool2d):
                 yield x
+
+    def named_stages(self) -> dict[str, list[nn.Module]]:
+        """What lies between two poolings; then all fully connected layers but the last."""
+        found: dict[str, list[nn.Module]] = {}
+        part: list[nn.Module] = []
+        for layer in self.features:
+            part.append(layer)
+            if isinstance(layer, nn.MaxPool2d):
+                found[f"stage{len(found) + 1}"], part = part, []
+        return {**found, "connected": [*part, *list(self.classifier)[:-1]]}
 
     def pooled(self, x: Tensor) -> Tensor:
         """(N, num_features) of feature maps: all but the last fully connected layer."""

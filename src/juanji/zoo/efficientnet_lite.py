@@ -165,6 +165,18 @@ class EfficientNetLite(Classifier):
                 yield x
         yield self.act(self.bn2(self.conv_head(x)))
 
+    def named_stages(self) -> dict[str, list[nn.Module]]:
+        """The layers up to each halving of the size; the rest."""
+        first, last = [self.conv_stem, self.bn1], [self.conv_head, self.bn2]
+        blocks = list(self.blocks)
+        return {
+            "stage1": [*first, blocks[0]],
+            "stage2": [blocks[1]],
+            "stage3": [blocks[2]],
+            "stage4": blocks[3:5],
+            "stage5": [*blocks[5:], *last],
+        }
+
     def pooled(self, x: Tensor) -> Tensor:
         """(N, 1280) of feature maps: their mean, with dropout."""
         flat: Tensor = self.drop(super().pooled(x))

@@ -103,11 +103,15 @@ class MobileNetV2(Classifier):
 
     def stages(self, x: Tensor) -> Iterator[Tensor]:
         """The maps before each halving of the size, then the features."""
-        ends = {1, 3, 6, 13, len(self.features) - 1}
-        for i, layer in enumerate(self.features):
-            x = layer(x)
-            if i in ends:
-                yield x
+        for layers in self.named_stages().values():
+            for layer in layers:
+                x = layer(x)
+            yield x
+
+    def named_stages(self) -> dict[str, list[nn.Module]]:
+        """The layers up to each halving of the size; the rest."""
+        layers, ends = list(self.features), (0, 2, 4, 7, 14, len(self.features))
+        return {f"stage{i + 1}": layers[ends[i] : ends[i + 1]] for i in range(5)}
 
     def pooled(self, x: Tensor) -> Tensor:
         """(N, num_features) of feature maps: their mean, with dropout."""

@@ -110,6 +110,11 @@ class ResNet(Classifier):
             x = getattr(self, f"layer{i}")(x)
             yield x
 
+    def named_stages(self) -> dict[str, list[nn.Module]]:
+        """The stem; each group of blocks."""
+        groups = {f"layer{i}": [self.get_submodule(f"layer{i}")] for i in range(1, 5)}
+        return {"stem": [self.conv1, self.bn1], **groups}
+
 
 @register("resnet18", input_size=224)
 def resnet18(num_classes: int = 1000, in_channels: int = 3) -> ResNet:
