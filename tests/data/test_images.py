@@ -1,3 +1,5 @@
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,6 +71,75 @@ def test_exif_turns(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     assert open_image(save(tmp_path / "a.jpg", size=(8, 4), exif=exif)).size == (4, 8)
+
+
+@pytest.mark.parametrize("mark", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
+def test_every_exif_turn(tmp_path, mark, suffix):
+    upright = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    # What a camera that was held so stores: turned upright by the mark's meaning, it is the picture.
+    stored = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright), 7: upright[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(upright, -1),
+    }[mark]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = mark
+    options = {"lossless": True} if suffix == "webp" else {}
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / f"a.{suffix}", exif=exif, **options)
+    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / f"a.{suffix}")), upright)
+
+
+def test_colours_of_print(tmp_path):
+    """Photoshop's CMYK pictures are stored inverted, with a mark that says so."""
+    inks = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    inks.save(tmp_path / "a.tiff")
+    inks.save(tmp_path / "a.jpg", quality=100)
+    for name in ("a.tiff", "a.jpg"):
+        red, green, blue = open_image(tmp_path / name).getpixel((8, 8))
+        assert red > 220, name
+        assert max(green, blue) < 40, name
+
+
+@pytest.mark.parametrize(
+    ("depth", "kind"), [(d, 0) for d in (1, 2, 4)] + [(d, k) for d in (8, 16) for k in (0, 2, 4, 6)]
+)
+def test_every_depth_of_png(tmp_path, depth, kind):
+    """Grey, colours, and both with transparency, written by hand: Pillow writes few of these."""
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[kind]
+    most = 2**depth - 1
+    row = (
+        b"\0"
+        + (most.to_bytes(2, "big") if depth == 16 else bytes([most << (8 - depth) if depth < 8 else most])) * channels
+    )
+
+    def chunk(name, data):
+        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+    header = (1).to_bytes(4, "big") * 2 + bytes([depth, kind, 0, 0, 0])
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(content)
+    assert open_image(tmp_path / "a.png").getpixel((0, 0)) == (255, 255, 255)
+    assert open_image(tmp_path / "a.png", "L").getpixel((0, 0)) == 255
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
+def test_animated_pictures_give_their_first_frame(tmp_path, suffix):
+    frames = [Image.new("RGB", (8, 8), c) for c in ((250, 0, 0), (0, 250, 0), (0, 0, 250))]
+    options = {"lossless": True} if suffix == "webp" else {}
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **options)
+    assert open_image(tmp_path / f"a.{suffix}").getpixel((4, 4)) == (250, 0, 0)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "bmp", "tiff", "ppm"])
+def test_truncated_anywhere(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / f"whole.{suffix}")
+    content = (tmp_path / f"whole.{suffix}").read_bytes()
+    path = tmp_path / f"cut.{suffix}"
+    for share in (0.02, 0.1, 0.3, 0.5, 0.7, 0.9):
+        path.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(DataError, match="damaged|something else"):
+            open_image(path)
 
 
 def test_the_first_frame(tmp_path):

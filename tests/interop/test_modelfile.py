@@ -73,6 +73,28 @@ def test_round_trip(tmp_path):
     assert os.listdir(tmp_path) == ["m.safetensors"]
 
 
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_half_the_bytes(tmp_path, kind):
+    jj.manual_seed(3)
+    model = zoo.create("resnet18", num_classes=2).to(getattr(jj, kind))
+    for name in ("half", "whole"):
+        model = model.float() if name == "whole" else model
+        save_model(
+            tmp_path / name,
+            model,
+            classes=["a", "b"],
+            preprocessing=Preprocessing((32, 32), "RGB", (0.5,) * 3, (0.5,) * 3),
+        )
+    assert 0.49 < (tmp_path / "half").stat().st_size / (tmp_path / "whole").stat().st_size < 0.51
+    loaded = load_model(tmp_path / "half").model
+    for name, value in model.state_dict().items():
+        found = loaded.state_dict()[name]
+        assert found.dtype is value.dtype, name
+        np.testing.assert_array_equal(found.numpy(), value.numpy())
+    kinds = {str(v.dtype) for v in load(tmp_path / "half").values()}
+    assert kinds == {f"juanji.{kind}", "juanji.int64"}
+
+
 def test_loading_draws_no_random_numbers(tmp_path):
     path = tmp_path / "m.safetensors"
     write(path)

@@ -13,7 +13,9 @@ import numpy as np
 from juanji import nn, zoo
 from juanji.errors import DataError
 from juanji.formats import container
+from juanji.formats.torchfile import BFloat16
 from juanji.interop.preprocessing import Preprocessing
+from juanji.interop.statefile import array_of
 from juanji.tensors import Tensor, from_numpy
 from juanji.version import __version__
 
@@ -62,7 +64,8 @@ def save_model(
 
     Args:
         path: the file to write, by convention `*.safetensors`.
-        model: of an architecture that `juanji.zoo` knows; its `state_dict()` is saved under PyTorch's names.
+        model: of an architecture that `juanji.zoo` knows; its `state_dict()` is saved under PyTorch's names. One in
+            float16 or bfloat16 is saved so, in half the bytes; loaded, it has the same numbers in float32.
         classes: the name of each output, in order.
         preprocessing: how pictures are made into inputs.
         metrics: numbers that were measured on it.
@@ -76,7 +79,7 @@ def save_model(
     built = zoo.architecture(model)
     if len(set(classes)) != len(classes):
         raise ValueError("a class name is there twice")
-    arrays = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    arrays = {name: array_of(value) for name, value in model.state_dict().items()}
     description = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -185,6 +188,10 @@ class _Check:
         state = {}
         for name, tensor in wanted.items():
             array, dtype = self.arrays[name], tensor.detach().numpy().dtype
+            if dtype == np.float32 and (
+                isinstance(array, BFloat16) or array.dtype == np.float16
+            ):  # a model that was saved in half the bytes
+                array = array.wide() if isinstance(array, BFloat16) else array.astype(np.float32)
             if array.shape != tuple(tensor.shape):
                 raise self.wrong(f"{name} has shape {array.shape}; the network's is {tuple(tensor.shape)}")
             if array.dtype != dtype:

@@ -90,7 +90,7 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
     """A state with arrays in place of tensors, the same array for the same tensor."""
     if isinstance(value, Tensor):
         if id(value) not in seen:
-            seen[id(value)] = _array(value)
+            seen[id(value)] = array_of(value)
         return seen[id(value)]
     if isinstance(value, Mapping):
         return {key: _plain(item, seen) for key, item in value.items()}
@@ -117,7 +117,7 @@ def _tensors(value: Any, seen: dict[int, Any], path: str | os.PathLike[str]) -> 
     return value
 
 
-def _array(tensor: Tensor) -> Any:
+def array_of(tensor: Tensor) -> Any:
     """A tensor's values as a file keeps them."""
     plain = tensor.detach()
     if plain.dtype is bfloat16:
@@ -147,7 +147,7 @@ class _Writer:
         if len(at) > _DEEPEST:
             raise TypeError(f"{where} is nested more than {_DEEPEST} deep")
         if isinstance(value, Tensor):
-            return {"tensor": self._name(value, _array(value), at)}
+            return {"tensor": self._name(value, array_of(value), at)}
         if isinstance(value, np.ndarray):
             return {"array": self._name(value, value, at)}
         if isinstance(value, np.generic):
