@@ -5,6 +5,7 @@ import shutil
 import string
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,6 +17,7 @@ from juanji.report import charts, drawing, raster, write
 from juanji.report.findings import findings
 from juanji.report.page import duration
 from juanji.report.pictures import overlay, thumbnails
+from juanji.report.sentences import SENTENCES, in_chinese
 from juanji.report.texts import LANGUAGES, TABLE, Texts
 from report.sample import outcome
 
@@ -237,7 +239,16 @@ def test_pictures_that_are_gone_are_counted(tmp_path):
         ({"part": "train"}, "says little about new ones"),
         ({"data": {}}, "Model card"),
         ({"timing": {}, "seeds": {}, "reasons": []}, "Model card"),
-        ({"history": [{"epoch": 1, "lr": [0.1, 0.01], "train_loss": float("nan"), "val_loss": 1.0}]}, "validation 1"),
+        (
+            {
+                "history": [
+                    {"epoch": i, "lr": [0.1 * i, 0.01], "train_loss": float("nan"), "val_loss": 1.0} for i in (1, 2)
+                ]
+            },
+            "0.2",
+        ),
+        ({"history": [{"epoch": 1, "val_loss": 1.0}], "best_epoch": 1}, "no curves of a single epoch"),
+        ({"history": [{"epoch": 1, "val_loss": 1.0}], "best_epoch": 0}, "which played no part in the training"),
     ],
 )
 def test_what_may_be_missing(tmp_path, changes, message):
@@ -307,9 +318,23 @@ def test_languages(tmp_path):
     assert not unused
 
 
-def drawing_sources():
-    from pathlib import Path
+def test_sentences_of_other_parts():
+    """Each pattern is still what its source says: nothing is left of it in English, and its words are in the source."""
+    root = Path(jj.__file__).parent
+    source = " ".join(p.read_text("utf-8") for part in ("tune", "data") for p in (root / part).glob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # strings over several lines
+    for english, chinese in SENTENCES:
+        fields = re.findall(r"\{(\w+)\}", english)
+        said = english.format(**{name: f"<{i}>" for i, name in enumerate(fields)})
+        expected = chinese.format(**{name: f"<{i}>" for i, name in enumerate(fields)})
+        assert in_chinese(said) == expected
+        # Numbers of things, and verbs that follow them, are made by functions.
+        said = re.sub(r"^(1|\{count\}) (files?|pictures?) |(is|are) (?=in no class)", "", english)
+        for words in re.split(r"\{\w+\}", said):
+            assert words.strip(" :;,") in source, english
 
+
+def drawing_sources():
     folder = Path(drawing.__file__).parent
     return [p for p in folder.glob("*.py") if p.name != "texts.py"]
 

@@ -46,7 +46,7 @@ def known(history: Sequence[dict[str, Any]], key: str) -> list[tuple[float, floa
 
 
 def curves(history: Sequence[dict[str, Any]], best: int, texts: Texts) -> list[Drawing]:
-    """Loss, accuracy and learning rate over the epochs; those of which nothing is known are left out.
+    """Loss, accuracy and learning rate over the epochs; those of which fewer than two epochs are known are left out.
 
     Args:
         history: of an `Outcome`.
@@ -61,7 +61,7 @@ def curves(history: Sequence[dict[str, Any]], best: int, texts: Texts) -> list[D
     drawings = []
     for title, keys, ends, form in panels:
         lines = {key: known(history, key) for key in keys}
-        if any(lines.values()):
+        if any(len(line) > 1 for line in lines.values()):
             drawings.append(_panel(history, texts[title], lines, ends, form, best, texts))
     return drawings
 

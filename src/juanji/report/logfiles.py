@@ -94,6 +94,8 @@ def _events(outcome: Outcome, writer: SummaryWriter, texts: Texts) -> None:
             writer.add_histogram(f"confidence/{name}", sure[chosen], step)
     for name, parameter in outcome.model.named_parameters():
         writer.add_histogram(f"weights/{name}", parameter, step)
-    writer.add_text("recipe", "\n".join([f"**{outcome.recipe}**", "", *(f"- {r}" for r in outcome.reasons)]), step)
+    writer.add_text(
+        "recipe", "\n".join([f"**{outcome.recipe}**", "", *(f"- {texts.sentence(r)}" for r in outcome.reasons)]), step
+    )
     rows = [f"| {key} | {value} |" for key, value in outcome.settings.items()]
     writer.add_text("settings", "\n".join(["| | |", "|---|---|", *rows]), step)

@@ -140,7 +140,9 @@ def _table(head: Sequence[tuple[str, bool]], rows: Iterable[str]) -> str:
 
 def _summary(outcome: Outcome, found: Findings, texts: Texts) -> str:
     low, high = share(found.interval[0]), share(found.interval[1])
-    parts = [texts.say(f"measured_{outcome.part}", count=f"{found.count:,}")]
+    # Without a best epoch the validation pictures chose nothing.
+    kind = "fresh" if outcome.part == "val" and not outcome.best_epoch else outcome.part
+    parts = [texts.say(f"measured_{kind}", count=f"{found.count:,}")]
     if found.count < _FEW:
         parts.append(texts.say("few", low=low, high=high))
     if found.confused:
@@ -179,7 +181,8 @@ def _tiles(outcome: Outcome, found: Findings, texts: Texts) -> str:
 def _curves(outcome: Outcome, texts: Texts) -> str:
     drawings = charts.curves(outcome.history, outcome.best_epoch, texts)
     if not drawings:
-        return _paragraph(texts["no_curves"])
+        told = _paragraph(texts["one_epoch" if outcome.best_epoch else "no_curves"])
+        return told + (_history(outcome, texts) if outcome.history else "")
     shown = "".join(svg(drawing, f"curve{i}") for i, drawing in enumerate(drawings))
     note = _paragraph(texts.say("best_epoch", epoch=outcome.best_epoch), "muted") if outcome.best_epoch else ""
     return f'{note}<div class="charts">{shown}</div>{_history(outcome, texts)}'
@@ -314,8 +317,12 @@ def _recipe(outcome: Outcome, texts: Texts) -> str:
     text = texts.say(f"recipe_{kind}" if f"recipe_{kind}" in texts else "recipe_other", recipe=name, number=number)
     parts = [_paragraph(text)]
     if outcome.reasons:
-        parts.append(f"<h3>{safe(texts['why'])}</h3>{_items(outcome.reasons, texts)}")
-    blocks = [(texts["settings"], _facts(outcome.settings.items())), (texts["seeds"], _facts(outcome.seeds.items()))]
+        parts.append(f"<h3>{safe(texts['why'])}</h3>{_items(map(texts.sentence, outcome.reasons), texts)}")
+    settings = list(outcome.settings.items())
+    half = -(-len(settings) // 2)  # a long list stands in two columns
+    tables = [_facts(settings)] if half <= 6 else [_facts(settings[:half]), _facts(settings[half:])]
+    blocks = [(texts["settings"], f'<div class="beside">{"".join(tables)}</div>')]
+    blocks.append((texts["seeds"], _facts(outcome.seeds.items())))
     if outcome.timing:
         rows = [(texts.get(f"timing_{key}", key), duration(value)) for key, value in outcome.timing.items()]
         blocks.append((texts["timing"], _facts(rows)))
@@ -328,7 +335,7 @@ def _data(outcome: Outcome, texts: Texts) -> str:
     rows = [(texts[key], data[key]) for key in ("root", "layout", "digest") if data.get(key)]
     parts = [_facts(rows)]
     counts: dict[str, dict[str, Any]] = data.get("counts") or {}
-    columns = [part for part in ("train", "val", "test") if any(part in row for row in counts.values())]
+    columns = [part for part in ("train", "val", "test") if any(row.get(part) for row in counts.values())]
     if counts and columns:
         body = []
         for name, row in counts.items():
@@ -341,7 +348,7 @@ def _data(outcome: Outcome, texts: Texts) -> str:
         head = [(texts["class"], False), *((texts[part], True) for part in columns), (texts["total"], True)]
         parts.append(f"<h3>{safe(texts['pictures'])}</h3>{_table(head, body)}")
     if data.get("warnings"):
-        parts.append(f"<h3>{safe(texts['warnings'])}</h3>{_items(data['warnings'], texts)}")
+        parts.append(f"<h3>{safe(texts['warnings'])}</h3>{_items(map(texts.sentence, data['warnings']), texts)}")
     if data.get("skipped"):
         lines = [f"{s.get('name')}: {s.get('reason')}" for s in data["skipped"]]
         parts.append(f"<h3>{safe(texts['skipped'])} ({len(lines)})</h3>{_items(lines, texts)}")

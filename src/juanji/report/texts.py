@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from juanji.report.sentences import in_chinese
+
 #: By key: (English, 简体中文). Names in braces are filled in.
 TABLE: dict[str, tuple[str, str]] = {
     # The head of the page
@@ -33,6 +35,10 @@ TABLE: dict[str, tuple[str, str]] = {
         "Measured on the {count} validation pictures. They chose the best epoch, so on new pictures expect slightly "
         "less.",
         "在 {count} 张验证图片上测得。最佳轮次由它们选出，因此在新图片上的表现可能略低。",
+    ),
+    "measured_fresh": (
+        "Measured on the {count} validation pictures, which played no part in the training.",
+        "在 {count} 张验证图片上测得，它们没有参与训练。",
     ),
     "measured_test": (
         "Measured on the {count} test pictures, which played no part in the training.",
@@ -68,6 +74,7 @@ TABLE: dict[str, tuple[str, str]] = {
         "There are no curves: the last layer was solved for at once, on features computed once.",
         "没有曲线：特征只计算一次，最后一层一次求解得出。",
     ),
+    "one_epoch": ("There are no curves of a single epoch.", "只有一轮，没有曲线。"),
     "best_epoch": (
         "The weights of epoch {epoch} were kept (dashed line).",
         "保留了第 {epoch} 轮的权重（虚线处）。",
@@ -138,9 +145,10 @@ TABLE: dict[str, tuple[str, str]] = {
     "mistakes": ("Most confident mistakes", "最自信的错误"),
     "mistakes_note": (
         "Wrong, and sure of it: labels may be wrong here, or a class needs other pictures. On the right, where the "
-        "model looked (Grad-CAM for the class that it chose).",
+        "model looked (Grad-CAM for the class that it chose); where all is grey, no part speaks for it.",
         "判断错误却十分自信：可能是标注有误，或该类别需要更多样的图片。"
-        "右图显示模型关注的位置（针对其所选类别的 Grad-CAM）。",
+        "右图显示模型关注的位置（针对其所选类别的 Grad-CAM）；"
+        "若全为灰色，则没有哪一处支持该判断。",
     ),
     "uncertain": ("Least certain pictures", "最不确定的图片"),
     "uncertain_note": (
@@ -187,8 +195,8 @@ TABLE: dict[str, tuple[str, str]] = {
     "timing_scan": ("looking through the pictures", "扫描图片"),
     "timing_features": ("features", "计算特征"),
     "timing_head": ("last layer", "训练最后一层"),
-    "timing_train": ("training", "训练"),
-    "timing_evaluate": ("evaluation", "评估"),
+    "timing_training": ("training", "训练"),
+    "timing_evaluation": ("evaluation", "评估"),
     # Data
     "data": ("Pictures", "图片数据"),
     "root": ("folder", "文件夹"),
@@ -266,6 +274,10 @@ class Texts:
     def say(self, key: str, **values: object) -> str:
         """A text with its names filled in."""
         return self[key].format(**values)
+
+    def sentence(self, english: str) -> str:
+        """What another part of the program says, in this language where that is known."""
+        return in_chinese(english) if self.language == "zh" else english
 
     def join(self, parts: list[str]) -> str:
         """Parts of a list, one after the other."""
