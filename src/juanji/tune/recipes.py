@@ -3,7 +3,8 @@
 A recipe freezes and unfreezes, and gives an optimiser's groups: those nearer to the picture learn slower, because what
 they know already is good for any picture (Howard and Ruder, "Universal language model fine-tuning", 2018). All but
 "scratch" begin with a head that is right for the features as they are: a random one would spoil them first (Kumar et
-al., "Fine-tuning can distort pretrained features", 2022).
+al., "Fine-tuning can distort pretrained features", 2022). Statistics of normalisations stay what they are, except with
+"bn" and "scratch": a few batches of a few pictures know less about them than a million pictures did.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def head(model: Classifier, lr: float, decay: float) -> Groups:
 
 def full(model: Classifier, lr: float, decay: float) -> Groups:
     """All layers, each stage slower than the one behind it."""
-    model.unfreeze()
+    _unfreeze(model)
     return _by_stage(model, list(model.named_stages()), lr, decay)
 
 
@@ -36,12 +37,12 @@ def bn(model: Classifier, lr: float, decay: float) -> Groups:
 
 
 def last(model: Classifier, lr: float, decay: float, count: int) -> Groups:
-    """The last stages and the last layer; what is frozen keeps its statistics too."""
+    """The last stages and the last layer."""
     model.freeze()
     names = list(model.named_stages())[-count:]
     for name in names:
         for layer in model.named_stages()[name]:
-            layer.unfreeze()
+            _unfreeze(layer)
     model.get_classifier().unfreeze()
     return _by_stage(model, names, lr, decay)
 
@@ -68,8 +69,10 @@ def groups(recipe: str, model: Any, lr: float, decay: float) -> Groups:
     >>> net = zoo.create("resnet18", num_classes=3)
     >>> [(g["name"], round(g["lr"], 2)) for g in groups("last:2", net, 1.0, 0.5)]
     [('head', 1.0), ('layer4', 0.5), ('layer3', 0.25)]
-    >>> net.layer2[0].bn1.frozen, net.layer3[0].bn1.frozen
-    (True, False)
+    >>> [next(layer.parameters()).requires_grad for layer in (net.layer2, net.layer3)]
+    [False, True]
+    >>> net.layer3[0].bn1.frozen
+    True
     """
     if recipe.startswith("last:"):
         count, there = int(recipe[5:]), list(model.named_stages())
@@ -92,6 +95,11 @@ def _by_stage(model: Classifier, names: list[str], lr: float, decay: float) -> G
         if group["params"]:
             found.append(group)
     return found
+
+
+def _unfreeze(module: nn.Module) -> None:
+    """Lets parameters learn; statistics stay."""
+    module.freeze().requires_grad_(True)
 
 
 def _group(name: str, modules: list[Any], lr: float) -> dict[str, Any]:
