@@ -119,6 +119,7 @@ class Torch:
         """(n, F) of pictures."""
         from juanji.data import open_image
 
+        paths = [os.path.realpath(p) for p in paths]  # the same in every split
         todo = [p for p in paths if (p, view) not in self.known]
         made = self.views[view]
         for at in range(0, len(todo), 16):
