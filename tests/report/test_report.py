@@ -399,3 +399,18 @@ def test_durations():
         "1 h 0 min",
         "24 h 0 min",
     ]
+
+
+def test_a_classifiers_maps_are_grad_cam_of_its_features(tmp_path):
+    jj.manual_seed(0)
+    made = outcome(tmp_path / "pictures", count=14)
+    made.model = jj.zoo.create("resnet18", num_classes=3).eval()
+    made.preprocessing = made.preprocessing.__class__((64, 64), "RGB", (0.5,) * 3, (0.25,) * 3)
+    found = thumbnails(made, range(13))  # two parts, of which one is filled up
+    assert list(found) == list(range(13))
+    for i in (0, 6, 12):
+        pixels = made.preprocessing.picture(jj.data.open_image(made.paths[i]))
+        said = int(made.logits[i].argmax())
+        maps = jj.grad_cam(made.model, jj.from_numpy(made.preprocessing.normalize(pixels[None])), said, "layer4")
+        expected = overlay(found[i].plain, maps.numpy()[0]).astype(int)
+        assert abs(found[i].seen.astype(int) - expected).mean() < 12

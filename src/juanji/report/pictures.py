@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from juanji.capture.compile import compile
 from juanji.data.images import open_image
 from juanji.errors import DataError
-from juanji.tensors import from_numpy
+from juanji.nn import Identity, Module
+from juanji.tensors import Tensor, from_numpy, no_grad
 from juanji.visual.gradcam import grad_cam
+from juanji.visual.modes import evaluating
+from juanji.zoo import Classifier
 
 if TYPE_CHECKING:
     from juanji.tune.outcome import Outcome
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 #: The longer side of a thumbnail, in pixels.
 SIDE = 192
 #: Pictures that go through the network at once.
-_BATCH = 8
+_BATCH = 12
 #: From where the model did not look to where it looked most: each is lighter than the one before.
 _RAMP = np.array([[110, 20, 120], [200, 50, 80], [250, 150, 20], [255, 245, 150]], np.float64)
 
@@ -46,21 +50,55 @@ def thumbnails(outcome: Outcome, chosen: Iterable[int]) -> dict[int, Thumbnail]:
             inputs[number] = outcome.preprocessing.picture(open_image(outcome.paths[number], None))
         except (DataError, OSError):
             continue
-    said = outcome.logits.argmax(axis=1)
-    numbers = list(inputs)
-    found: dict[int, Thumbnail] = {}
-    for begin in range(0, len(numbers), _BATCH):
-        part = numbers[begin : begin + _BATCH]
-        batch = outcome.preprocessing.normalize(np.stack([inputs[n] for n in part]))
+    said, numbers, found = outcome.logits.argmax(axis=1), list(inputs), {}
+    size = -(-len(numbers) // -(-len(numbers) // _BATCH)) if numbers else 1  # parts of one size, as far as it goes
+    look = _looking(outcome)
+    for begin in range(0, len(numbers), size):
+        part = numbers[begin : begin + size]
+        rows = [*part, *part[-1:] * (size - len(part))]  # filled up: another size would be compiled anew
+        batch = outcome.preprocessing.normalize(np.stack([inputs[n] for n in rows]))
         try:
-            maps = grad_cam(outcome.model, from_numpy(batch), said[part].tolist()).numpy()
+            maps = look(from_numpy(batch), said[rows].tolist()).numpy()
         except (ValueError, RuntimeError):  # a network without maps has no places to show
             maps = None
         for place, number in enumerate(part):
             pixels = _sized(_colours(inputs[number]))
-            seen = None if maps is None else overlay(pixels, maps[place])
-            found[number] = Thumbnail(pixels, seen)
+            found[number] = Thumbnail(pixels, None if maps is None else overlay(pixels, maps[place]))
     return found
+
+
+class _Head(Module):
+    """What a classifier makes of its features."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.features = Identity()
+        self.model = model
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Scores of feature maps."""
+        return self.model.forward_head(self.features(maps))
+
+
+def _looking(outcome: Outcome) -> Callable[[Tensor, list[int]], Tensor]:
+    """`grad_cam` of the model, of pictures and classes. A classifier's features are computed compiled."""
+    model = outcome.model
+    if not isinstance(model, Classifier):
+        return lambda batch, classes: grad_cam(model, batch, classes)
+
+    def features(batch: Tensor) -> Tensor:
+        with no_grad():
+            return model.forward_features(batch)
+
+    run, head = compile(features), _Head(model)
+
+    def look(batch: Tensor, classes: list[int]) -> Tensor:
+        with evaluating(model):
+            maps: Tensor = run(batch)
+        small = maps.ndim != 4 or maps.shape[2] * maps.shape[3] < 2
+        return grad_cam(model, batch, classes) if small else grad_cam(head, maps, classes, head.features)
+
+    return look
 
 
 def overlay(pixels: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArray[np.uint8]:
