@@ -358,6 +358,15 @@ def test_ticks_lie_between(seed):
     assert all(low - slack <= t <= high + slack for t in found)
 
 
+def test_a_solved_head_is_epoch_0():
+    history = [{"epoch": e, "val_loss": 1 / (e + 1), "phase": "all" if e else "head"} for e in range(4)]
+    assert charts.known(history, "val_loss") == [(0, 1), (1, 1 / 2), (2, 1 / 3), (3, 1 / 4)]
+    (panel,) = charts.curves(history, 0, Texts())
+    assert "Epochs 0 to 3" in panel.description
+    (line,) = [s for s in panel.shapes if isinstance(s, drawing.Path)]
+    assert len({x for x, _ in line.points}) == 4
+
+
 def test_both_ways_of_drawing_draw_every_shape():
     sheet = drawing.Drawing(60, 40, "t", "d")
     pixels = np.full((4, 4, 3), 200, np.uint8)

@@ -33,6 +33,12 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
+def epoch_of(row: dict[str, Any], place: int) -> float:
+    """The number of an epoch; a head that was solved for is epoch 0."""
+    number = row.get("epoch")
+    return float(place + 1 if number is None else number)
+
+
 def known(history: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
     """(epoch, value) of each row of a history that has a finite one."""
     found = []
@@ -41,7 +47,7 @@ def known(history: Sequence[dict[str, Any]], key: str) -> list[tuple[float, floa
         if isinstance(value, (list, tuple)):  # learning rates of parameter groups: the highest is the head's
             value = max((v for v in value if isinstance(v, (int, float))), default=None)
         if isinstance(value, (int, float)) and math.isfinite(value):
-            found.append((float(row.get("epoch") or i + 1), float(value)))
+            found.append((epoch_of(row, i), float(value)))
     return found
 
 
@@ -117,14 +123,13 @@ def _panel(
         colour = "first" if kind == "train" else "second"
         drawing.add(Path([at(e, v) for e, v in line], colour, 2.2, kind == "train"))
         shown = next((v for e, v in line if e == best), line[-1][1])
-        text = f"{texts[kind]} {fine.format(shown)}" if len(lines) > 1 else form.format(shown)
         if len(line) == 1 or any(e == best for e, _ in line):
             drawing.add(Circle(*at(best if any(e == best for e, _ in line) else line[0][0], shown), 3.5, colour))
         if len(lines) > 1:
+            text = f"{texts[kind]} {fine.format(shown)}"
             drawing.add(Line(left, 31, left + 18, 31, colour, 2.5, kind == "train"))
-            left += 24
-        drawing.add(Text(left, 35, text, 11.5, "muted"))
-        left += measure(text, 11.5) + 14
+            drawing.add(Text(left + 24, 35, text, 11.5, "muted"))
+            left += measure(text, 11.5) + 38
         said.append(f"{texts[key]}: {fine.format(line[0][1])} → {fine.format(line[-1][1])}")
     drawing.description = texts.say(
         "curve_description", first=f"{first:g}", last=f"{epochs[-1]:g}", lines="; ".join(said)
@@ -138,7 +143,7 @@ def _phases(
     """A band and a name for each run of epochs of one phase, where there is more than one."""
     runs: list[tuple[str, float, float]] = []
     for i, row in enumerate(history):
-        name, epoch = str(row.get("phase") or ""), float(row.get("epoch") or i + 1)
+        name, epoch = str(row.get("phase") or ""), epoch_of(row, i)
         if runs and runs[-1][0] == name:
             runs[-1] = (name, runs[-1][1], epoch)
         else:
@@ -152,7 +157,9 @@ def _phases(
             continue
         if i % 2 == 0:
             drawing.add(Rect(left, top - 15, right - left, _HEIGHT - _BOTTOM - top + 15, "band"))
-        drawing.add(Text(left + 4, top - 4, shortened(name, right - left - 6, 10), 10, "muted"))
+        label = shortened(name, right - left - 6, 10)
+        if label != "…":
+            drawing.add(Text(left + 4, top - 4, label, 10, "muted"))
 
 
 def confusion(table: Counts, classes: Sequence[str], texts: Texts) -> Drawing:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from juanji.formats.container import write_whole
+from juanji.report.charts import epoch_of
 from juanji.report.findings import findings
 from juanji.report.pictures import thumbnails
 from juanji.report.raster import image
@@ -81,7 +82,7 @@ def _events(outcome: Outcome, writer: SummaryWriter, texts: Texts) -> None:
             value = row.get(key)
             value = max(value, default=None) if isinstance(value, (list, tuple)) else value
             if isinstance(value, (int, float)) and math.isfinite(value):
-                writer.add_scalar(tag, value, int(row.get("epoch") or i + 1))
+                writer.add_scalar(tag, value, int(epoch_of(row, i)))
     found = findings(outcome)
     pictures = thumbnails(outcome, [*found.mistakes, *found.uncertain])
     step = outcome.best_epoch

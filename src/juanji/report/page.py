@@ -140,8 +140,8 @@ def _table(head: Sequence[tuple[str, bool]], rows: Iterable[str]) -> str:
 
 def _summary(outcome: Outcome, found: Findings, texts: Texts) -> str:
     low, high = share(found.interval[0]), share(found.interval[1])
-    # Without a best epoch the validation pictures chose nothing.
-    kind = "fresh" if outcome.part == "val" and not outcome.best_epoch else outcome.part
+    # Where there was no more than one epoch, the validation pictures chose nothing.
+    kind = "fresh" if outcome.part == "val" and len(outcome.history) < 2 else outcome.part
     parts = [texts.say(f"measured_{kind}", count=f"{found.count:,}")]
     if found.count < _FEW:
         parts.append(texts.say("few", low=low, high=high))
@@ -183,8 +183,9 @@ def _curves(outcome: Outcome, texts: Texts) -> str:
     if not drawings:
         told = _paragraph(texts["one_epoch" if outcome.best_epoch else "no_curves"])
         return told + (_history(outcome, texts) if outcome.history else "")
+    kept = any(charts.epoch_of(row, i) == outcome.best_epoch for i, row in enumerate(outcome.history))
     shown = "".join(svg(drawing, f"curve{i}") for i, drawing in enumerate(drawings))
-    note = _paragraph(texts.say("best_epoch", epoch=outcome.best_epoch), "muted") if outcome.best_epoch else ""
+    note = _paragraph(texts.say("best_epoch", epoch=outcome.best_epoch), "muted") if kept else ""
     return f'{note}<div class="charts">{shown}</div>{_history(outcome, texts)}'
 
 

@@ -176,8 +176,8 @@ TABLE: dict[str, tuple[str, str]] = {
         "full：先训练最后一层，再训练全部层，靠前的层使用较低的学习率。",
     ),
     "recipe_bn": (
-        "bn: the last layer and the batch normalisations were trained, nothing else.",
-        "bn：只训练最后一层和各批归一化层。",
+        "bn: the last layer and the batch normalisations were trained, their statistics too; nothing else.",
+        "bn：只训练最后一层和各批归一化层（包括其统计量）。",
     ),
     "recipe_last": (
         "{recipe}: the last layer and the last {number} stages were trained.",
