@@ -14,7 +14,7 @@ def test_tables(tmp_path):
     made = outcome(tmp_path / "pictures")
     made.history[0]["val_loss"] = float("nan")
     for _ in range(2):  # again replaces
-        written = log(made, tmp_path / "deep" / "logs")
+        written = log(made, tmp_path / "deep" / "logs", ["csv", "jsonl"])
     assert [p.name for p in written] == ["history.csv", "history.jsonl"]
     assert {p.name for p in (tmp_path / "deep" / "logs").iterdir()} == {"history.csv", "history.jsonl"}
     rows = [json.loads(line) for line in written[1].read_text("utf-8").splitlines()]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -54,9 +55,23 @@ def test_lines_for_people_and_a_default_name(program, photos, weights, tmp_path)
 def test_a_report(program, photos, weights, tmp_path):
     page = tmp_path / "report.html"
     out = ("--out", tmp_path / "a.safetensors")
-    done = program(*arguments(photos, weights, *out, "--report", page, "--language", "zh"))
+    done = program(*arguments(photos, weights, *out, "--report", page, "--report-images", "--language", "zh"))
     assert done.returncode == 0, done.stderr
-    assert "<html" in page.read_text("utf-8")
+    text = page.read_text("utf-8")
+    assert 'lang="zh-Hans"' in text
+    reasons = re.search(r"<h3>理由</h3><ul>(.*?)</ul>", text)[1]
+    assert all(re.search("[\u4e00-\u9fff]", reason) for reason in re.findall("<li>(.*?)</li>", reasons))
+    assert {"report-confusion.png", "report-calibration.png"} <= {p.name for p in tmp_path.glob("*.png")}
+
+
+def test_logs(program, photos, weights, tmp_path):
+    logs = tmp_path / "deep" / "logs"
+    options = ("--recipe", "full", "--epochs", 3, "--logs", logs, "--json")
+    done = program(*arguments(photos, weights, "--out", tmp_path / "a.safetensors", *options))
+    assert done.returncode == 0, done.stderr
+    history = json.loads(done.stdout)["history"]
+    assert [json.loads(line) for line in (logs / "history.jsonl").read_text("utf-8").splitlines()] == history
+    assert len((logs / "history.csv").read_text("utf-8").splitlines()) == 5
 
 
 @pytest.mark.parametrize(
@@ -68,6 +83,7 @@ def test_a_report(program, photos, weights, tmp_path):
         (("--val", "1.5"), 2, "val=1.5"),
         (("--out", "/nowhere/x.safetensors"), 2, "does not exist"),
         (("--report", "/nowhere/x.html"), 2, "--report"),
+        (("--report-images",), 2, "--report-images belong to a report"),
         (("--weights", "none.pth"), 1, "none.pth"),
         (("--resume", "none.safetensors"), 1, "none.safetensors"),
     ],

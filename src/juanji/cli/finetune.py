@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1.0, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 #: Parameters of the command that are no settings of the training.
-_OWN = ("source", "out", "resume", "report", "language", "threads", "as_json")
+_OWN = ("source", "out", "resume", "report", "report_images", "language", "logs", "threads", "as_json")
 
 
 @command
@@ -82,7 +82,16 @@ def finetune(
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write a report about it, as one HTML file.")
     ] = None,
+    report_images: Annotated[
+        bool, typer.Option("--report-images", help="Write the report's charts and pictures also as PNG files.")
+    ] = False,
     language: Annotated[str, typer.Option(help="The report's language: en or zh.")] = "en",
+    logs: Annotated[
+        Path | None,
+        typer.Option(
+            "--logs", metavar="FOLDER", help="Write the epochs as CSV and JSON lines, and TensorBoard's event files."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a pretrained network a classifier of your own pictures, and save it.
@@ -104,6 +113,8 @@ def finetune(
     check_writable(started.out)
     if report is not None:
         check_writable(report, "--report")
+    elif report_images:
+        raise UsageError("--report-images belong to a report: name its file with --report")
 
     import juanji
     from juanji.cli.told import Shown
@@ -124,7 +135,9 @@ def finetune(
         out=started.out,
         resume=started.resume or False,
         report=report,
+        report_images=report_images,
         language=language,
+        logs=logs,
         told=told,
         **options,
     )
@@ -190,23 +203,15 @@ def waiting(history: list[dict[str, Any]]) -> float:
     return sum(row["seconds"] * row["waiting"] for row in history) / seconds if seconds else 0.0
 
 
-def _per_class(outcome: Outcome) -> dict[str, dict[str, Any]]:
-    table = outcome.confusion
-    totals, right = table.sum(axis=1), table.diagonal()
-    return {
-        name: {"accuracy": round(float(right[i] / totals[i]), 6), "count": int(totals[i])}
-        for i, name in enumerate(outcome.classes)
-        if totals[i]
-    }
-
-
 def _plain(outcome: Outcome, started: _Start, report: Path | None) -> dict[str, Any]:
+    from juanji.train.loop import per_class
+
     return {
         "accuracy": round(outcome.accuracy, 6),
         "count": len(outcome.labels),
         "evaluated_on": outcome.part,
         "metrics": outcome.metrics,
-        "per_class": _per_class(outcome),
+        "per_class": per_class(outcome.confusion, outcome.classes),
         "model": str(started.out),
         "report": None if report is None else str(report),
         "recipe": outcome.recipe,
@@ -231,12 +236,16 @@ def _show(outcome: Outcome, target: Path, report: Path | None) -> None:
     from rich.console import Console
 
     from juanji.cli.display import accuracy_table
-    from juanji.train.loop import Evaluation
+    from juanji.train.loop import Evaluation, per_class
 
     for reason in outcome.reasons:
         say(f"  {reason}")
     evaluation = Evaluation(
-        outcome.accuracy, len(outcome.labels), outcome.metrics["loss"], _per_class(outcome), outcome.confusion
+        outcome.accuracy,
+        len(outcome.labels),
+        outcome.metrics["loss"],
+        per_class(outcome.confusion, outcome.classes),
+        outcome.confusion,
     )
     kinds = {"val": "Validation pictures", "test": "Test pictures", "train": "Training pictures"}
     Console(highlight=False).print(accuracy_table(evaluation, kinds[outcome.part]))

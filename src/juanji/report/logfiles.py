@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 from collections.abc import Sequence
@@ -37,14 +38,15 @@ _TAGS = {
 
 
 def log(
-    outcome: Outcome, folder: str | os.PathLike[str], formats: Sequence[str] = ("csv", "jsonl"), language: str = "en"
+    outcome: Outcome, folder: str | os.PathLike[str], formats: Sequence[str] | None = None, language: str = "en"
 ) -> list[Path]:
     """Writes a fine-tuning's epochs, and for TensorBoard its charts, pictures, distributions and texts too.
 
     Args:
         outcome: what `juanji.finetune` returned.
         folder: where; made if it is not there. `history.csv` and `history.jsonl` in it are replaced whole.
-        formats: any of "csv", "jsonl" and "tensorboard"; the last needs `pip install "juanji[tensorboard]"`.
+        formats: any of "csv", "jsonl" and "tensorboard"; the last needs `pip install "juanji[tensorboard]"`. All of
+            them unless given, the last where it is installed.
         language: of the texts: "en" or "zh".
 
     Returns:
@@ -54,6 +56,8 @@ def log(
         ValueError: another format or language. MissingExtraError: TensorBoard is not installed.
         OSError: a file can't be written.
     """
+    if formats is None:
+        formats = _FORMATS if importlib.util.find_spec("tensorboard") else _FORMATS[:2]
     unknown = [name for name in formats if name not in _FORMATS]
     if unknown:
         raise ValueError(f"formats has {unknown[0]!r}; it may have {', '.join(_FORMATS)}")

@@ -302,6 +302,20 @@ def scores(model: Module, batches: Batches, *, compiled: bool = True) -> Iterato
         model.train(was_training)
 
 
+def per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Count and accuracy of each class that has pictures, by name.
+
+    >>> per_class(np.array([[3, 1], [0, 0]]), ["cat", "dog"])
+    {'cat': {'accuracy': 0.75, 'count': 4}}
+    """
+    found = metrics.class_metrics(confusion)
+    return {
+        name: {"accuracy": round(float(found.recall[i]), 6), "count": int(found.support[i])}
+        for i, name in enumerate(classes)
+        if found.support[i]
+    }
+
+
 def evaluate(model: Module, batches: Batches, classes: Sequence[str], *, compiled: bool = True) -> Evaluation:
     """Measures a classifier on batches of (inputs, class numbers).
 
@@ -320,10 +334,4 @@ def evaluate(model: Module, batches: Batches, classes: Sequence[str], *, compile
     count = int(confusion.sum())
     if not count:
         raise TrainingError("there are no pictures to evaluate on")
-    found = metrics.class_metrics(confusion)
-    per_class = {
-        name: {"accuracy": round(float(found.recall[i]), 6), "count": int(found.support[i])}
-        for i, name in enumerate(classes)
-        if found.support[i]
-    }
-    return Evaluation(float(confusion.trace() / count), count, loss / count, per_class, confusion)
+    return Evaluation(float(confusion.trace() / count), count, loss / count, per_class(confusion, classes), confusion)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from juanji import nn, optim
+from juanji import metrics, nn, optim
 from juanji.data import DataLoader, Dataset
 from juanji.data.scanning import Sample
 from juanji.data.splitting import split
@@ -357,10 +357,7 @@ def fitted_scale(scores: Matrix, labels: NDArray[Any]) -> tuple[float, float]:
     """
 
     def loss(scale: float) -> float:
-        z = scores * scale
-        top = z.max(axis=1)
-        logs = top + np.log(np.exp(z - top[:, None]).sum(axis=1))
-        return float(np.minimum(logs - z[np.arange(len(labels)), labels], 30.0).mean())
+        return float(np.minimum(metrics.cross_entropy(scores * scale, labels), 30.0).mean())
 
     steps = np.exp(np.linspace(np.log(1e-3), np.log(30.0), 61))
     at = int(np.argmin([loss(s) for s in steps]))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from juanji import metrics
 from juanji.interop.preprocessing import Preprocessing
 from juanji.nn import Module
 
@@ -68,9 +69,7 @@ class Outcome:
     @property
     def probabilities(self) -> NDArray[np.float64]:
         """The softmax of `logits`, (n, classes)."""
-        wide = self.logits.astype(np.float64)
-        likely = np.exp(wide - wide.max(axis=1, keepdims=True))
-        return np.asarray(likely / likely.sum(axis=1, keepdims=True))
+        return metrics.softmax(self.logits)
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -80,11 +79,9 @@ class Outcome:
     @property
     def accuracy(self) -> float:
         """The share of the evaluated pictures that the model classifies rightly."""
-        return float((self.predicted == self.labels).mean())
+        return metrics.accuracy(self.labels, self.predicted)
 
     @property
     def confusion(self) -> NDArray[np.int64]:
         """`confusion[true, predicted]`, counts."""
-        table = np.zeros((len(self.classes), len(self.classes)), np.int64)
-        np.add.at(table, (self.labels, self.predicted), 1)
-        return table
+        return metrics.confusion_matrix(self.labels, self.predicted, len(self.classes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from juanji.tune.outcome import Outcome
 from juanji.tune.plan import Plan, network, settle, starting_weights, views
 from juanji.tune.saving import peak_memory, save, settled
 from juanji.tune.settings import Settings
-from juanji.tune.told import Told
+from juanji.tune.told import Logged, Told
 from juanji.tune.training import train_layers
 from juanji.tune.watch import Asking, loss_and_accuracy
 from juanji.tune.work import Work, asked, features, labels_of
@@ -35,7 +36,9 @@ def finetune(
     out: str | os.PathLike[str] | None = None,
     resume: bool | str | os.PathLike[str] = False,
     report: str | os.PathLike[str] | None = None,
+    report_images: bool = False,
     language: str = "en",
+    logs: str | os.PathLike[str] | None = None,
     told: Told | None = None,
     **options: Any,
 ) -> Outcome:
@@ -54,7 +57,10 @@ def finetune(
         resume: go on from that checkpoint (or from another, by its path), to the same weights, bit for bit, as without
             the interruption.
         report: an HTML file to write, about what came of it.
+        report_images: write its charts and pictures also as PNG files beside it.
         language: of the report: "en" or "zh".
+        logs: a folder for `history.csv` and `history.jsonl`, to which each epoch is added when it is done, and, where
+            TensorBoard is installed, its event files.
         told: who is told of the progress.
         options: see `juanji.tune.settings.Settings`: model, recipe, budget, size, epochs, batch_size, lr, seed, ...
 
@@ -80,8 +86,11 @@ def finetune(
     if language not in ("en", "zh"):
         raise ValueError(f"language={language!r} must be 'en' or 'zh'")
     settings = Settings.of(options)
-    with StopSignals() as signals:
-        work = _begun(settings, Path(source), out, resume, told or Told(), signals, set(options))
+    with StopSignals() as signals, ExitStack() as stack:
+        told = told or Told()
+        if logs is not None:
+            told = stack.enter_context(Logged(told, logs))
+        work = _begun(settings, Path(source), out, resume, told, signals, set(options))
         best_epoch = _trained(work)
         outcome = _outcome(work, best_epoch)
         if work.out is not None:
@@ -90,7 +99,12 @@ def finetune(
         if report is not None:
             from juanji.report import write
 
-            write(outcome, report, language=language)
+            write(outcome, report, language=language, images=report_images)
+        if logs is not None:
+            from juanji.report import log
+
+            stack.close()
+            log(outcome, logs, language=language)
         return outcome
 
 

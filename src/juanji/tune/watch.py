@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import juanji
+from juanji import metrics
 from juanji.nn import Module
 from juanji.tensors import Tensor, from_numpy, no_grad, ones, zeros
 from juanji.train.listener import Progress
@@ -24,11 +25,7 @@ def loss_and_accuracy(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[float
     >>> loss_and_accuracy(np.array([[0.0, 0.0]]), np.array([0]))
     (0.6931471805599453, 1.0)
     """
-    z = logits.astype(np.float64)
-    top = z.max(axis=1)
-    logs = top + np.log(np.exp(z - top[:, None]).sum(axis=1))
-    loss = float((logs - z[np.arange(len(labels)), labels]).mean())
-    return loss, float((z.argmax(axis=1) == labels).mean())
+    return float(metrics.cross_entropy(logits, labels).mean()), metrics.accuracy(labels, logits.argmax(axis=1))
 
 
 class Asking:
