@@ -64,6 +64,7 @@ def juanji_side(request: dict[str, Any]) -> None:
     from juanji.train.listener import Listener, Progress
     from juanji.train.loop import fit
     from juanji.tune import recipes
+    from juanji.tune.folding import folded
     from juanji.tune.loading import Photos, augmentation, loader
     from juanji.tune.plan import views
     from juanji.tune.settings import Settings
@@ -81,7 +82,8 @@ def juanji_side(request: dict[str, Any]) -> None:
         def epoch(self, progress: Progress) -> None:
             epoch_done(progress.seconds)
 
-    fit(model, batches, optimizer, epochs=10**6, listener=Answers())
+    with folded(model, jj.zeros(1, 3, SIZE, SIZE)):
+        fit(model, batches, optimizer, epochs=10**6, listener=Answers())
 
 
 def torch_side(request: dict[str, Any]) -> None:

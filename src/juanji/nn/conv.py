@@ -136,11 +136,15 @@ class _Conv(_Convolution):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, in_channels, ...) or (in_channels, ...)."""
+        return self._conv_forward(input, self.weight, self.bias)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The same with other numbers."""
         padding: str | Shape = self.padding
         if self.padding_mode != "zeros":
             input, padding = F.pad(input, self._borders(), mode=self.padding_mode), (0,) * self.rank
         function: Any = (F.conv1d, F.conv2d, F.conv3d)[self.rank - 1]
-        output: Tensor = function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        output: Tensor = function(input, weight, bias, self.stride, padding, self.dilation, self.groups)
         return output
 
 

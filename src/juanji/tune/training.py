@@ -8,11 +8,12 @@ from typing import Any
 
 from juanji import optim
 from juanji.nn import functional as F
-from juanji.tensors import Tensor, from_numpy
+from juanji.tensors import Tensor, from_numpy, zeros
 from juanji.train.checkpoint import Interrupted
 from juanji.train.loop import fit
 from juanji.tune import recipes
 from juanji.tune.finder import lr_finder
+from juanji.tune.folding import folded
 from juanji.tune.loading import Photos, augmentation, loader
 from juanji.tune.saving import stopped
 from juanji.tune.watch import Watch
@@ -63,19 +64,21 @@ def train_layers(work: Work) -> int:
     if work.history and work.history[-1]["val_accuracy"] is not None:
         watch.consider(work.history[-1])
     checkpointer = checkpointer_of(work)
+    view = work.preprocessing
     try:
-        fit(
-            model,
-            batches,
-            optimizer,
-            epochs=plan.epochs,
-            scheduler=schedule,
-            criterion=criterion,
-            listener=work.told.listener(plan.epochs),
-            checkpointer=checkpointer,
-            accumulate=settings.accumulate,
-            companion=watch,
-        )
+        with folded(model, zeros(1, view.channels, *view.size)):
+            fit(
+                model,
+                batches,
+                optimizer,
+                epochs=plan.epochs,
+                scheduler=schedule,
+                criterion=criterion,
+                listener=work.told.listener(plan.epochs),
+                checkpointer=checkpointer,
+                accumulate=settings.accumulate,
+                companion=watch,
+            )
     except Interrupted as stop:
         raise stopped(checkpointer, stop, plan.epochs) from None
     watch.restore_best()

@@ -40,18 +40,20 @@ _FOREIGN_BLOCK = {
 
 
 class Conv2dSame(nn.Conv2d):
-    """A convolution whose output is ceil(size / stride): what is missing is zeros, the odd line after the image."""
+    """A convolution to (N, out_channels, ceil(H / stride), ceil(W / stride)).
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+    What is missing at the borders is zeros, the odd line after the image.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         pads = []
         for size, k, s, d in zip(input.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True):
             total = max(0, (math.ceil(size / s) - 1) * s + d * (k - 1) + 1 - size)
             pads.append((total // 2, total - total // 2))
         result: Tensor = conv(
-            input, self.weight, stride=self.stride, padding=tuple(pads), dilation=self.dilation, groups=self.groups
+            input, weight, stride=self.stride, padding=tuple(pads), dilation=self.dilation, groups=self.groups
         )
-        return result
+        return result if bias is None else result + bias.reshape(-1, 1, 1)
 
 
 class DepthwiseSeparable(nn.Module):
