@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from juanji import zoo
 from tune import tiny
 
 
@@ -18,6 +19,11 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
     return str(tiny.weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors"))
+
+
+@pytest.fixture(autouse=True)
+def tiny_network(monkeypatch):
+    monkeypatch.setitem(zoo.registry._registry, "tiny", tiny.ENTRY)
 
 
 @pytest.fixture(autouse=True)

@@ -61,6 +61,7 @@ footer{color:var(--muted);font-size:.85rem;padding-bottom:40px}
 @media (max-width:560px){header,main,footer{padding-left:12px;padding-right:12px}section{padding:16px 14px}
 h1{font-size:1.4rem}.tiles{grid-template-columns:1fr 1fr}.tiles b{font-size:1.25rem}th,td{padding-right:10px}
 td.bar{min-width:64px}}
+@media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
 @media print{body{background:none}section{border:0;padding:0;break-inside:auto}figure,tr,svg{break-inside:avoid}
 nav{display:none}}
 """
