@@ -26,6 +26,8 @@ import race
 MODELS = ("mobilenet_v2", "efficientnet_lite0")
 BATCH, SIZE, CLASSES = 16, 224, 4
 RATE = 3e-4
+#: Processor time at the beginning of the running epoch.
+begun = [0.0]
 
 
 def photographs(folder: Path, count: int) -> None:
@@ -51,9 +53,11 @@ def peak_memory() -> int:
 
 def epoch_done(seconds: float) -> None:
     """Answers the last request, and waits for the next one."""
-    print(json.dumps({"seconds": seconds, "memory": peak_memory()}), flush=True)
+    used = time.process_time() - begun[0]
+    print(json.dumps({"seconds": seconds, "processor": used, "memory": peak_memory()}), flush=True)
     if not sys.stdin.readline():
         sys.exit()
+    begun[0] = time.process_time()
 
 
 def juanji_side(request: dict[str, Any]) -> None:
@@ -166,11 +170,25 @@ def main() -> None:
         print(json.dumps(results, indent=1))
         return
     rows = [
-        [model, f"{r['juanji']:.1f}", f"{r['torch']:.1f}", f"{r['ratio']:.2f}x", f"{r['memory'][0] / 1e6:.0f}",
-         f"{r['memory'][1] / 1e6:.0f}", f"{r['memory'][0] / r['memory'][1]:.2f}x"]
+        [
+            model,
+            *(f"{r[side]:.1f}" for side in ("juanji", "torch")),
+            *(f"{r[kind]:.2f}x" for kind in ("ratio", "processor ratio")),
+            *(f"{n / 1e6:.0f}" for n in r["memory"]),
+            f"{r['memory'][0] / r['memory'][1]:.2f}x",
+        ]
         for model, r in results["rows"].items()
-    ]  # fmt: skip
-    head = ["network", "Juanji, images/s", "PyTorch, images/s", "ratio", "Juanji, MB", "PyTorch, MB", "ratio"]
+    ]
+    head = [
+        "network",
+        "Juanji, images/s",
+        "PyTorch, images/s",
+        "ratio",
+        "of processor time",
+        "Juanji, MB",
+        "PyTorch, MB",
+        "ratio",
+    ]
     print(race.table(head, rows))
 
 
@@ -189,16 +207,22 @@ def raced(model: str, folder: str, count: int, arguments: argparse.Namespace) ->
         name: race.Worker(__file__, kind, [json.dumps(request)], env) for name, (kind, request, env) in sides.items()
     }
     times: dict[str, list[float]] = {name: [] for name in workers}
+    processor: dict[str, list[float]] = {name: [] for name in workers}
     memory: dict[str, int] = {}
     for _ in range(arguments.rounds):
         for name, worker in workers.items():
             answer = worker.ask(run=1)
             times[name].append(answer["seconds"])
+            processor[name].append(answer["processor"])
             memory[name] = answer["memory"]
     for worker in workers.values():
         worker.close()
     for name, seconds in times.items():
-        race.note(f"{model} {name}: {count / min(seconds):.1f} images/s, {memory[name] / 1e6:.0f} MB")
+        busy = count / min(processor[name])
+        race.note(
+            f"{model} {name}: {count / min(seconds):.1f} images/s, {busy:.1f} for each second of a processor, "
+            f"{memory[name] / 1e6:.0f} MB"
+        )
     peers = [name for name in times if name != "juanji"]
     best = min(peers, key=lambda name: min(times[name]), default=None)
     # Keeping freed memory costs memory, so that variant is not asked about it.
@@ -208,6 +232,7 @@ def raced(model: str, folder: str, count: int, arguments: argparse.Namespace) ->
         "torch": count / min(times[best]) if best else float("nan"),
         "best": best,
         "ratio": statistics.median(b / a for a, b in zip(times["juanji"], times[best], strict=True)) if best else 0.0,
+        "processor ratio": min(min(processor[name]) for name in peers) / min(processor["juanji"]) if best else 0.0,
         "memory": [memory["juanji"], least],
         "times": times,
     }
