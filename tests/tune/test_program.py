@@ -49,7 +49,7 @@ def test_lines_for_people_and_a_default_name(program, photos, weights, tmp_path)
     assert "waited for data" in done.stderr
     assert "all epoch 2/2" in done.stderr
     assert (tmp_path / "photos.safetensors").exists()
-    assert [p.name for p in tmp_path.iterdir()] == ["photos.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photos-report.html", "photos.safetensors"]
 
 
 def test_a_report(program, photos, weights, tmp_path):
@@ -83,7 +83,7 @@ def test_logs(program, photos, weights, tmp_path):
         (("--val", "1.5"), 2, "val=1.5"),
         (("--out", "/nowhere/x.safetensors"), 2, "does not exist"),
         (("--report", "/nowhere/x.html"), 2, "--report"),
-        (("--report-images",), 2, "--report-images belong to a report"),
+        (("--report-images", "--no-report"), 2, "--no-report leaves nothing"),
         (("--weights", "none.pth"), 1, "none.pth"),
         (("--resume", "none.safetensors"), 1, "none.safetensors"),
     ],
@@ -183,7 +183,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
     found = weights_of(path)
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
-    assert [p.name for p in tmp_path.iterdir()] == ["out.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out-report.html", "out.safetensors"]
 
 
 def test_a_checkpoint_of_other_pictures_is_refused(program, environment, photos, weights, tmp_path):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1.0, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 #: Parameters of the command that are no settings of the training.
-_OWN = ("source", "out", "resume", "report", "report_images", "language", "logs", "threads", "as_json")
+_OWN = ("source", "out", "resume", "report", "no_report", "report_images", "language", "logs", "threads", "as_json")
 
 
 @command
@@ -80,8 +80,12 @@ def finetune(
         ),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Write a report about it, as one HTML file.")
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE", help="The report about it, one HTML file; beside the model file by default."
+        ),
     ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write none.")] = False,
     report_images: Annotated[
         bool, typer.Option("--report-images", help="Write the report's charts and pictures also as PNG files.")
     ] = False,
@@ -111,10 +115,12 @@ def finetune(
         options["budget"] = seconds
     started = _started(source, out, resume)
     check_writable(started.out)
-    if report is not None:
+    if no_report:
+        if report is not None or report_images:
+            raise UsageError("--no-report leaves nothing to --report and --report-images")
+    else:
+        report = report or started.out.with_name(f"{started.out.stem}-report.html")
         check_writable(report, "--report")
-    elif report_images:
-        raise UsageError("--report-images belong to a report: name its file with --report")
 
     import juanji
     from juanji.cli.told import Shown
