@@ -1,10 +1,14 @@
 """How fast is an epoch of `juanji finetune --recipe full`, loading of the pictures included, beside PyTorch?
 
 MobileNetV2 and EfficientNet-Lite0 at 224 x 224, batches of 16, every layer trained with AdamW, JPEG photographs of
-500 x 375 made for it (random parts, mirrored). Each side opens its own files. PyTorch in both memory formats, also
-with glibc told to keep freed memory; its normalisations use their running statistics, as this recipe has it.
+500 x 375 made for it (random parts, mirrored). Each side opens its own files in every epoch, with one worker (a thread
+of Juanji's, a process of PyTorch's) beside each thread that computes. PyTorch in both memory formats, each also with
+glibc told to keep freed memory; its normalisations use their running statistics, as this recipe has it. The ratio is
+that of the wall time, to the fastest of these; beside it the ratio of the processor time, loading included, to the
+least of these. Memory is the most that the process ever held, PyTorch's the least of all variants and without the
+process that loads.
 
-    python benchmarks/finetune_speed.py [--pictures 64] [--rounds 3] [--threads 1] [--json]
+    python benchmarks/finetune_speed.py [--quick] [--pictures 48] [--rounds 3] [--threads 1] [--model NAME ...] [--json]
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -22,10 +28,18 @@ from typing import Any
 import numpy as np
 
 import race
+from first_step import peak_memory
 
-MODELS = ("mobilenet_v2", "efficientnet_lite0")
+TITLES = {"mobilenet_v2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0"}
 BATCH, SIZE, CLASSES = 16, 224, 4
 RATE = 3e-4
+#: PyTorch's variants: whether the channels come last, whether freed memory is kept.
+VARIANTS = {
+    "PyTorch NCHW": (False, False),
+    "PyTorch channels last": (True, False),
+    "PyTorch NCHW, memory kept": (False, True),
+    "PyTorch channels last, memory kept": (True, True),
+}
 #: Processor time at the beginning of the running epoch.
 begun = [0.0]
 
@@ -44,24 +58,28 @@ def photographs(folder: Path, count: int) -> None:
         Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(place / f"{i:04d}.jpg", quality=90)
 
 
-def peak_memory() -> int:
-    """Of this process, in bytes, as Linux counts."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def processor_time() -> float:
+    """Seconds of processors that this process and those that load for it have used."""
+    used = time.process_time()
+    for child in multiprocessing.active_children():
+        status = Path(f"/proc/{child.pid}/stat")
+        if status.exists():  # the program's name stands in parentheses and may have spaces
+            fields = status.read_text().rpartition(")")[2].split()
+            used += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return used
 
 
 def epoch_done(seconds: float) -> None:
     """Answers the last request, and waits for the next one."""
-    used = time.process_time() - begun[0]
-    print(json.dumps({"seconds": seconds, "processor": used, "memory": peak_memory()}), flush=True)
+    answer = {"seconds": seconds, "processor": processor_time() - begun[0], "memory": peak_memory()}
+    print(json.dumps(answer), flush=True)
     if not sys.stdin.readline():
         sys.exit()
-    begun[0] = time.process_time()
+    begun[0] = processor_time()
 
 
 def juanji_side(request: dict[str, Any]) -> None:
-    """Epochs by what `juanji finetune` is made of."""
+    """A worker: epochs by what `juanji finetune` is made of."""
     import juanji as jj
     from juanji import optim, zoo
     from juanji.data import scan
@@ -79,7 +97,7 @@ def juanji_side(request: dict[str, Any]) -> None:
     model: Any = zoo.create(request["model"], num_classes=CLASSES)
     # Every picture is opened in every epoch, as where they are too many to keep.
     photos = Photos(found.samples, view, augmentation("light", view), kept=0)
-    batches = loader(photos, BATCH, shuffle=True, seed=0, workers=request["threads"])
+    batches = loader(photos, BATCH, shuffle=True, seed=0, workers=request["workers"])
     optimizer = optim.AdamW(recipes.groups("full", model, RATE, 0.6), lr=RATE)
 
     class Answers(Listener):
@@ -91,11 +109,11 @@ def juanji_side(request: dict[str, Any]) -> None:
 
 
 def torch_side(request: dict[str, Any]) -> None:
-    """The same in PyTorch."""
+    """A worker: the same in PyTorch."""
     import torch
     from PIL import Image
 
-    torch.set_num_threads(request["threads"] or 2)
+    torch.set_num_threads(request["threads"])
     spec = importlib.util.spec_from_file_location("plain_torch", race.ROOT / "tests" / "zoo" / "plain_torch.py")
     assert spec is not None
     assert spec.loader is not None
@@ -146,97 +164,134 @@ def torch_side(request: dict[str, Any]) -> None:
         epoch_done(time.perf_counter() - begin)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--models", nargs="*", default=list(MODELS))
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("request", nargs="?", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.worker:
-        request = json.loads(arguments.request)
-        {"juanji": juanji_side, "torch": torch_side}[arguments.worker](request)
-        return
-    results: dict[str, Any] = {"machine": race.machine(), "threads": arguments.threads, "rows": {}}
-    count = arguments.pictures // BATCH * BATCH
-    with tempfile.TemporaryDirectory() as scratch:
-        photographs(Path(scratch), arguments.pictures)
-        for model in arguments.models:
-            results["rows"][model] = raced(model, scratch, count, arguments)
-    if arguments.json:
-        print(json.dumps(results, indent=1))
-        return
-    rows = [
-        [
-            model,
-            *(f"{r[side]:.1f}" for side in ("juanji", "torch")),
-            *(f"{r[kind]:.2f}x" for kind in ("ratio", "processor ratio")),
-            *(f"{n / 1e6:.0f}" for n in r["memory"]),
-            f"{r['memory'][0] / r['memory'][1]:.2f}x",
-        ]
-        for model, r in results["rows"].items()
-    ]
+# -- the race ---------------------------------------------------------------------------------------------------------
+def measure(
+    quick: bool = False,
+    models: list[str] | None = None,
+    pictures: int = 48,
+    rounds: int = 3,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """Images a second, processor time and memory of every network for each contestant, and ours against the best.
+
+    Args:
+        quick: one batch an epoch, one round.
+        models: names of the zoo; all of `TITLES` if None.
+        pictures: of an epoch, a multiple of the batch.
+        rounds: epochs that count.
+        threads: of those that compute.
+    """
+    if pictures < BATCH or pictures % BATCH:
+        raise ValueError(f"pictures must be a multiple of {BATCH}, the batch, got {pictures}")
+    if quick:
+        pictures, rounds = BATCH, 1
+    result: dict[str, Any] = {"threads": threads, "pictures": pictures, "rows": []}
+    with tempfile.TemporaryDirectory() as folder:
+        photographs(Path(folder), pictures)
+        for model in models or list(TITLES):
+            result["rows"].append(_race(model, folder, pictures, rounds, threads))
+            race.note(str(result["rows"][-1]))
+    return result
+
+
+def _race(model: str, folder: str, pictures: int, rounds: int, threads: int) -> dict[str, Any]:
+    """Epochs of all in turns; each one's first, with its compiles, does not count."""
+    request = {"model": model, "folder": folder, "threads": threads, "workers": threads}
+    env = race.threads_of(threads)
+    team = {"Juanji": race.Worker(__file__, "juanji", [json.dumps(request)], env)}
+    if race.installed("torch"):
+        for name, (last, kept) in VARIANTS.items():
+            asked = json.dumps({**request, "channels_last": last})
+            team[name] = race.Worker(__file__, "torch", [asked], {**env, **(race.KEPT_MEMORY if kept else {})})
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in team}
+    names = list(team)
+    for turn in range(rounds):
+        at = turn % len(names)
+        for name in names[at:] + names[:at]:
+            time.sleep(race.REST)
+            found[name].append(team[name].ask(run=1))
+    for worker in team.values():
+        worker.close()
+
+    def values(name: str, key: str) -> list[float]:
+        return [answer[key] for answer in found[name]]
+
+    row: dict[str, Any] = {"model": model, "ways": {}}
+    for name in names:
+        seconds, processor = (statistics.median(values(name, key)) for key in ("seconds", "processor"))
+        row["ways"][name] = {
+            "images/s": pictures / seconds,
+            "processor ms": processor / pictures * 1e3,
+            "memory": max(values(name, "memory")),
+        }
+    peers = names[1:]
+    if peers:
+        best, least = (
+            min(peers, key=lambda name: statistics.median(values(name, key)))  # noqa: B023
+            for key in ("seconds", "processor")
+        )
+        row["best"], row["least processor"] = best, least
+        row["ratio"] = race.speedup(values("Juanji", "seconds"), values(best, "seconds"))
+        row["processor ratio"] = race.speedup(values("Juanji", "processor"), values(least, "processor"))
+        memory = min(row["ways"][name]["memory"] for name in peers)
+        row["memory ratio"] = row["ways"]["Juanji"]["memory"] / memory
+    return row
+
+
+def losses(result: dict[str, Any]) -> list[str]:
+    """Where PyTorch is faster, or needs less."""
+    lost = []
+    for row in result["rows"]:
+        what = f"Fine-tuning of {TITLES.get(row['model'], row['model'])}"
+        if row.get("ratio", 1) < 1:
+            lost.append(f"{what}: {row['ratio']:.2f}x of {row['best']}.")
+        if row.get("processor ratio", 1) < 1:
+            lost.append(f"{what}, processor time: {row['processor ratio']:.2f}x of {row['least processor']}.")
+        if row.get("memory ratio", 1) > 1:
+            lost.append(f"{what}, memory: {row['memory ratio']:.2f} times PyTorch's least.")
+    return lost
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The section of docs/performance.md."""
     head = [
-        "network",
-        "Juanji, images/s",
-        "PyTorch, images/s",
+        "",
+        "images/s",
+        "processor, ms an image",
+        "peak MB",
         "ratio",
         "of processor time",
-        "Juanji, MB",
-        "PyTorch, MB",
-        "ratio",
+        "peak of PyTorch's least",
     ]
-    print(race.table(head, rows))
-
-
-def raced(model: str, folder: str, count: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Epochs of both sides in turns."""
-    threads = {name: str(arguments.threads) for name in ("JUANJI_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    common = {"model": model, "folder": folder, "threads": arguments.threads, "workers": arguments.threads - 1}
-    sides: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
-        "juanji": ("juanji", common, threads),
-    }
-    if race.installed("torch"):
-        for name, last in (("torch", False), ("torch channels_last", True)):
-            sides[name] = ("torch", {**common, "channels_last": last}, threads)
-            sides[f"{name} kept"] = ("torch", {**common, "channels_last": last}, {**threads, **race.KEPT_MEMORY})
-    workers = {
-        name: race.Worker(__file__, kind, [json.dumps(request)], env) for name, (kind, request, env) in sides.items()
-    }
-    times: dict[str, list[float]] = {name: [] for name in workers}
-    processor: dict[str, list[float]] = {name: [] for name in workers}
-    memory: dict[str, int] = {}
-    for _ in range(arguments.rounds):
-        for name, worker in workers.items():
-            answer = worker.ask(run=1)
-            times[name].append(answer["seconds"])
-            processor[name].append(answer["processor"])
-            memory[name] = answer["memory"]
-    for worker in workers.values():
-        worker.close()
-    for name, seconds in times.items():
-        busy = count / min(processor[name])
-        race.note(
-            f"{model} {name}: {count / min(seconds):.1f} images/s, {busy:.1f} for each second of a processor, "
-            f"{memory[name] / 1e6:.0f} MB"
-        )
-    peers = [name for name in times if name != "juanji"]
-    best = min(peers, key=lambda name: min(times[name]), default=None)
-    # Keeping freed memory costs memory, so that variant is not asked about it.
-    least = min((memory[name] for name in peers if not name.endswith("kept")), default=0)
-    return {
-        "juanji": count / min(times["juanji"]),
-        "torch": count / min(times[best]) if best else float("nan"),
-        "best": best,
-        "ratio": statistics.median(b / a for a, b in zip(times["juanji"], times[best], strict=True)) if best else 0.0,
-        "processor ratio": min(min(processor[name]) for name in peers) / min(processor["juanji"]) if best else 0.0,
-        "memory": [memory["juanji"], least],
-        "times": times,
-    }
+    lines = []
+    for row in result["rows"]:
+        for way, found in row["ways"].items():
+            line = [f"{TITLES.get(row['model'], row['model'])}: {way}"]
+            line += [f"{found['images/s']:.1f}", f"{found['processor ms']:.0f}", f"{found['memory']:.0f}"]
+            ratios = [f"{row[key]:.2f}x" for key in ("ratio", "processor ratio", "memory ratio") if key in row]
+            lines.append([*line, *(ratios if way == "Juanji" and ratios else ["", "", ""])])
+    on = "one thread" if result["threads"] == 1 else f"{result['threads']} threads"
+    text = " ".join((__doc__ or "").split("    python")[0].split())
+    return f"## Speed of fine-tuning, {on}\n\n{text} Epochs of {result['pictures']} pictures.\n\n{race.table(head, lines)}\n"
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one batch, one round")
+    parser.add_argument("--pictures", type=int, default=48, help="of an epoch")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--model", action="append", choices=list(TITLES), help="only this one (may be repeated)")
+    parser.add_argument("--json", action="store_true", help="all numbers instead of the table")
+    parser.add_argument("--worker", choices=("juanji", "torch"), help=argparse.SUPPRESS)
+    parser.add_argument("request", nargs="?", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.worker:
+        {"juanji": juanji_side, "torch": torch_side}[given.worker](json.loads(given.request))
+    else:
+        measured = measure(given.quick, given.model, given.pictures, given.rounds, given.threads)
+        if given.json:
+            print(json.dumps({"machine": race.machine(), **measured}, indent=1))
+        else:
+            print(markdown(measured))
+            print(os.linesep.join(losses(measured)))

@@ -26,7 +26,8 @@ class Outcome:
         settings: what was chosen, as plain values: architecture, epochs, batch_size, lr, weight_decay and so on.
         history: one dict for each epoch, in order, with "phase" ("head", "all", ...), "epoch" (from 1, through all
             phases), "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds" and "waiting" (which
-            share of them was spent waiting for data). What was not measured is None.
+            share of them was spent waiting for data). What was not measured is None. Where the last layer was solved
+            for instead of trained, the first of them is that head, of phase "head", epoch 0 and no "lr".
         best_epoch: the epoch in `history` whose weights the model has; 0 where the model is no epoch's, as a head that
             was solved for.
         part: "val" or "test": from which part of the set `paths`, `labels` and `logits` are; "train" where there was
