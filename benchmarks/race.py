@@ -54,6 +54,10 @@ PATIENCE = 240.0
 REST = 0.2
 
 
+class MissingError(Exception):
+    """What a benchmark needs is not on this machine; the message says what to install."""
+
+
 class WorkerError(Exception):
     """A worker ended, failed or took too long."""
 

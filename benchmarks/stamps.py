@@ -1,10 +1,13 @@
-"""How well does `juanji finetune` learn from few pictures? Five splits of tuxpaint-stamps-default, beside PyTorch.
+"""How well does `juanji finetune` learn from few pictures? Splits of tuxpaint-stamps-default, beside PyTorch.
 
-Seven classes of photographs, 211 in all, cartoons left out; 70% to learn from, 30% to test with, divided by class with
-five seeds. The same pictures, the same weights and the same recipe in PyTorch: its network makes the features, and the
-head is found in the same way. Beside it a plain linear head in PyTorch, trained by Adam on the middle of the pictures.
+Seven classes of photographs, 211 in all, cartoons left out; 70% to learn from, 30% to test with, divided by class, each
+split with another seed: mean accuracy, and the standard error of that mean. The same pictures, the same weights and the
+same recipe in PyTorch: its network makes the features, and the head is found in the same way. Beside it a plain linear
+head in PyTorch, trained by Adam on the middle of the pictures. The seconds are those of the whole program, from the
+pictures to the report, as a user has it, on all processors.
 
-    python benchmarks/stamps.py [--folder DIR] [--seeds 5] [--no-torch] [--json]
+    python benchmarks/stamps.py [--quick] [--folder DIR] [--seeds 5] [--no-torch] [--json]
+    python benchmarks/stamps.py --pictures FOLDER     # only the photographs, a folder for each class
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -45,14 +49,37 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
+def link(path: Path, to: Path) -> None:
+    """A link to a file, or a copy of it where there can be none, as without the right to make them on Windows."""
+    try:
+        to.symlink_to(path)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):
+        shutil.copyfile(path, to)
+
+
 def photographs(folder: Path, into: Path) -> int:
-    """Links to the photographs, a folder for each class; gives their number."""
+    """Links to the photographs, a folder for each class; gives their number.
+
+    Raises:
+        race.MissingError: the stamps are not installed.
+        FileExistsError: there is something in `into` already.
+    """
+    if not all((folder / place).is_dir() for place in CLASSES.values()):
+        raise race.MissingError(
+            f"the stamps are not in {folder}: install Debian's package tuxpaint-stamps-default, or say where they are "
+            "with --folder"
+        )
+    if into.exists() and any(into.iterdir()):
+        raise FileExistsError(f"{into} is not empty")
     count = 0
     for name, place in CLASSES.items():
         (into / name).mkdir(parents=True)
-        for path in sorted((folder / place).rglob("*.png")):
-            if not LEFT_OUT & set(path.parts):
-                (into / name / path.name).symlink_to(path)
+        root = (folder / place).resolve()
+        for path in sorted(root.rglob("*.png")):
+            if not LEFT_OUT & set(path.relative_to(root).parts):
+                link(path, into / name / path.name)
                 count += 1
     return count
 
@@ -67,12 +94,12 @@ def divided(pictures: Path, into: Path, seed: int) -> Path:
         for sample in samples:
             path = into / part / sample.name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.symlink_to(os.path.realpath(sample.path))
+            link(Path(os.path.realpath(sample.path)), path)
     return into
 
 
 def ours(tree: Path, seed: int, options: dict[str, Any]) -> dict[str, Any]:
-    """A fine-tuning of Juanji's, all training pictures learned from, the others asked once."""
+    """A fine-tuning of Juanji's: all training pictures are learned from, the others asked once."""
     import juanji as jj
 
     outcome = jj.finetune(tree, val=0, seed=seed, **options)
@@ -193,52 +220,125 @@ def head_seconds(pictures: Path) -> dict[str, float]:
     return found
 
 
-def shown(values: list[float]) -> str:
-    """Mean and standard error, in percent."""
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return f"{statistics.mean(values):.1%} (standard error {100 * error:.1f})"
+# -- workers ----------------------------------------------------------------------------------------------------------
+def work(kind: str) -> None:
+    """A worker: fine-tunes on what it is told to, and says how often it was right."""
+
+    def prepare() -> Any:
+        peers: dict[str, Torch] = {}
+
+        def answer(request: dict[str, Any]) -> dict[str, Any]:
+            tree, seed = Path(request["tree"]), request["seed"]
+            if kind == "juanji":
+                return ours(tree, seed, request["options"])
+            model = request["model"]
+            if model not in peers:
+                peers[model] = Torch(model)
+            return {"same recipe": peers[model].same(tree, seed), "plain head": peers[model].plain(tree, seed)}
+
+        return {}, answer
+
+    race.serve(prepare)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--no-torch", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    if not arguments.folder.is_dir():
-        sys.exit(f"there is no {arguments.folder}: install Debian's tuxpaint-stamps-default, or name it with --folder")
-    with_torch = not arguments.no_torch and race.installed("torch")
-    results: dict[str, Any] = {"machine": race.machine(), "rows": {}}
+# -- the race ---------------------------------------------------------------------------------------------------------
+def measure(quick: bool = False, folder: Path = FOLDER, seeds: int = 5, with_torch: bool = True) -> dict[str, Any]:
+    """Accuracies of every choice for each contestant, a list over the splits, and seconds from pictures to report.
+
+    Args:
+        quick: one split, one choice.
+        folder: of the stamps.
+        seeds: how many splits.
+        with_torch: whether PyTorch takes part, if it is there.
+
+    Raises:
+        race.MissingError: the stamps are not installed.
+    """
+    choices = {name: CHOICES[name] for name in (["head mobilenet_v2"] if quick else CHOICES)}
     with tempfile.TemporaryDirectory() as scratch:
         pictures = Path(scratch) / "stamps"
-        results["pictures"] = photographs(arguments.folder, pictures)
-        race.note(f"{results['pictures']} photographs of {len(CLASSES)} classes")
-        results["head seconds"] = head_seconds(pictures)
-        race.note(f"juanji finetune --model mobilenet_v2 --recipe head --report: {results['head seconds']}")
-        trees = [divided(pictures, Path(scratch) / f"split{seed}", seed) for seed in range(arguments.seeds)]
-        for name, options in CHOICES.items():
-            runs = [ours(tree, seed, options) for seed, tree in enumerate(trees)]
-            row = {"juanji": [r["accuracy"] for r in runs], "runs": runs}
-            if with_torch:
-                peer = Torch(runs[0]["model"])
-                row["torch, same recipe"] = [peer.same(tree, seed) for seed, tree in enumerate(trees)]
-                row["torch, plain head"] = [peer.plain(tree, seed) for seed, tree in enumerate(trees)]
-            results["rows"][name] = row
-            race.note(f"{name} ({runs[0]['model']}, {runs[0]['recipe']}): juanji {shown(row['juanji'])}")
-            for key in ("torch, same recipe", "torch, plain head"):
-                if key in row:
-                    race.note(f"    {key}: {shown(row[key])}")
-    if arguments.json:
-        print(json.dumps(results, indent=1))
-        return
-    kinds = ("juanji", "torch, same recipe", "torch, plain head")
-    rows = [
-        [name, row["runs"][0]["model"], *(shown(row[kind]) if kind in row else "" for kind in kinds)]
-        for name, row in results["rows"].items()
-    ]
-    print(race.table(["choice", "network", "Juanji", "PyTorch, same recipe", "PyTorch, plain linear head"], rows))
+        result: dict[str, Any] = {"pictures": photographs(folder, pictures), "rows": []}
+        result["head seconds"] = head_seconds(pictures)
+        race.note(f"from pictures to report: {result['head seconds']}")
+        trees = [divided(pictures, Path(scratch) / f"split{seed}", seed) for seed in range(1 if quick else seeds)]
+        team = {"juanji": race.Worker(__file__, "juanji")}
+        if with_torch and race.installed("torch"):
+            team["torch"] = race.Worker(__file__, "torch")
+        for name, options in choices.items():
+            row: dict[str, Any] = {"choice": name, "accuracy": {"Juanji": []}, "runs": []}
+            for seed, tree in enumerate(trees):
+                run = team["juanji"].ask(tree=str(tree), seed=seed, options=options)
+                row["runs"].append(run)
+                row["accuracy"]["Juanji"].append(run["accuracy"])
+                if "torch" in team:
+                    answer = team["torch"].ask(tree=str(tree), seed=seed, model=run["model"])
+                    for kind, accuracy in answer.items():
+                        row["accuracy"].setdefault(f"PyTorch, {kind}", []).append(accuracy)
+            result["rows"].append(row)
+            race.note(f"{name}: { ({who: shown(values) for who, values in row['accuracy'].items()}) }")
+        for worker in team.values():
+            worker.close()
+    return result
+
+
+def shown(values: list[float]) -> str:
+    """Mean and its standard error, in percent."""
+    if len(values) < 2:
+        return f"{values[0]:.1%}"
+    return f"{statistics.mean(values):.1%} ± {100 * statistics.stdev(values) / len(values) ** 0.5:.1f}"
+
+
+def losses(result: dict[str, Any]) -> list[str]:
+    """Where PyTorch is right more often."""
+    lost = []
+    for row in result["rows"]:
+        means = {who: statistics.mean(values) for who, values in row["accuracy"].items()}
+        for who, mean in means.items():
+            if mean > means["Juanji"]:
+                lost.append(f"Photographs of stamps, {row['choice']}: {means['Juanji']:.1%}, {who} {mean:.1%}.")
+    return lost
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The section of docs/performance.md."""
+    columns = list(dict.fromkeys(who for row in result["rows"] for who in row["accuracy"]))
+    lines = []
+    for row in result["rows"]:
+        chosen = [", ".join(sorted({run[key] for run in row["runs"]})) for key in ("model", "recipe")]
+        values = [shown(row["accuracy"][who]) if who in row["accuracy"] else "" for who in columns]
+        lines.append([row["choice"], *chosen, *values])
+    splits = len(result["rows"][0]["runs"])
+    text = " ".join((__doc__ or "").split("    python")[0].split())
+    seconds = "; ".join(f"{name} {value:.1f} s" for name, value in result["head seconds"].items())
+    return (
+        f"## Fine-tuning on few photographs\n\n{text}\n\n"
+        f"{race.table([f'{splits} splits' if splits > 1 else 'one split', 'network', 'recipe', *columns], lines)}\n\n"
+        f"`juanji finetune --model mobilenet_v2 --recipe head --report`, {result['pictures']} pictures: {seconds}.\n"
+    )
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one split, one choice")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the stamps are")
+    parser.add_argument("--seeds", type=int, default=5, help="how many splits")
+    parser.add_argument("--no-torch", action="store_true", help="only Juanji")
+    parser.add_argument("--json", action="store_true", help="all numbers instead of the table")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="only put the photographs there, by class")
+    parser.add_argument("--worker", choices=("juanji", "torch"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.worker:
+        work(given.worker)
+        sys.exit()
+    try:
+        if given.pictures:
+            print(f"{photographs(given.folder, given.pictures)} photographs of {len(CLASSES)} classes")
+            sys.exit()
+        measured = measure(given.quick, given.folder, given.seeds, not given.no_torch)
+    except (race.MissingError, FileExistsError) as error:
+        sys.exit(str(error))
+    if given.json:
+        print(json.dumps({"machine": race.machine(), **measured}, indent=1))
+    else:
+        print(markdown(measured))
+        print(os.linesep.join(losses(measured)))
