@@ -42,8 +42,8 @@ VARIANTS = {
 }
 #: A variant that takes so many times as long as the fastest one is not asked for another epoch.
 FAR = 1.5
-#: Processor time at the beginning of the running epoch.
-begun = [0.0]
+#: Wall and processor time at the beginning of the running epoch.
+begun = [0.0, 0.0]
 
 
 def photographs(folder: Path, count: int) -> None:
@@ -71,13 +71,13 @@ def processor_time() -> float:
     return used
 
 
-def epoch_done(seconds: float) -> None:
-    """Answers the last request, and waits for the next one."""
-    answer = {"seconds": seconds, "processor": processor_time() - begun[0], "memory": peak_memory()}
-    print(json.dumps(answer), flush=True)
+def epoch_done() -> None:
+    """Answers the last request, and waits for the next one: the clock is the same for both sides."""
+    seconds, processor = time.perf_counter() - begun[0], processor_time() - begun[1]
+    print(json.dumps({"seconds": seconds, "processor": processor, "memory": peak_memory()}), flush=True)
     if not sys.stdin.readline():
         sys.exit()
-    begun[0] = processor_time()
+    begun[:] = time.perf_counter(), processor_time()
 
 
 def juanji_side(request: dict[str, Any]) -> None:
@@ -104,7 +104,7 @@ def juanji_side(request: dict[str, Any]) -> None:
 
     class Answers(Listener):
         def epoch(self, progress: Progress) -> None:
-            epoch_done(progress.seconds)
+            epoch_done()
 
     with folded(model, jj.zeros(1, 3, SIZE, SIZE)):
         fit(model, batches, optimizer, epochs=10**6, listener=Answers())
@@ -158,12 +158,11 @@ def torch_side(request: dict[str, Any]) -> None:
             module.eval()
 
     while True:
-        begin = time.perf_counter()
         for inputs, wanted in batches:
             optimizer.zero_grad(set_to_none=True)
             torch.nn.functional.cross_entropy(net(inputs.to(memory_format=memory)), wanted).backward()
             optimizer.step()
-        epoch_done(time.perf_counter() - begin)
+        epoch_done()
 
 
 # -- the race ---------------------------------------------------------------------------------------------------------
