@@ -1,12 +1,12 @@
 """How fast is an epoch of `juanji finetune --recipe full`, loading of the pictures included, beside PyTorch?
 
-MobileNetV2 and EfficientNet-Lite0 at 224 x 224, batches of 16, every layer trained with AdamW, JPEG photographs of
-500 x 375 made for it (random parts, mirrored). Each side opens its own files in every epoch, with one worker (a thread
-of Juanji's, a process of PyTorch's) beside each thread that computes. PyTorch in both memory formats, each also with
-glibc told to keep freed memory; its normalisations use their running statistics, as this recipe has it. The ratio is
-that of the wall time, to the fastest of these; beside it the ratio of the processor time, loading included, to the
-least of these. Memory is the most that the process ever held, PyTorch's the least of all variants and without the
-process that loads.
+MobileNetV2 and EfficientNet-Lite0 at 224 x 224, batches of 16, every layer trained with AdamW, JPEG photographs of 500
+x 375 made for it (random parts, mirrored). Each side opens its own files in every epoch, with one worker (a thread of
+Juanji's, a process of PyTorch's) beside each thread that computes. PyTorch in both memory formats, each also with glibc
+told to keep freed memory, a variant that falls far behind not being asked for another epoch; its normalisations use
+their running statistics, as this recipe has it. The ratio is that of the wall time, to the fastest of these; beside it
+the ratio of the processor time, loading included, to the least of these. Memory is the most that the process ever held,
+PyTorch's the least of all variants and without the process that loads.
 
     python benchmarks/finetune_speed.py [--quick] [--pictures 48] [--rounds 3] [--threads 1] [--model NAME ...] [--json]
 """
