@@ -196,7 +196,7 @@ def _race(
                 continue
             tasks[f"{who} {TITLES[way]}" if way else who] = (worker, request)
     rest = race.REST if threads > 1 else 0.0
-    times = race.race(tasks, 2 if quick else 3 if batch else 11, 0.05 if quick else 0.3, rest)
+    times = race.race(tasks, 2 if quick else 7 if batch else 11, 0.05 if quick else 0.3, rest)
     peers = {who: t for who, t in times.items() if who != "Juanji"}
     rivals = peers if batch else {who: t for who, t in peers.items() if who in NAMES.values()} or peers
     row: dict[str, Any] = {"network": name, "batch": batch}
